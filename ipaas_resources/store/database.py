@@ -1,0 +1,115 @@
+"""Connections of the run-time role, and the queries that stand in `queries/*.sql`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from ipaas_resources.core.errors import DatabaseUnavailableError
+
+T = TypeVar("T")
+_QUERIES = Path(__file__).parent / "queries"
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+
+#: Deadlock and serialization failure: PostgreSQL undid the transaction, the same one may run again.
+_REPEATABLE = ("40P01", "40001")
+_REPEATS = 5
+
+
+@cache
+def query(name: str) -> sa.TextClause:
+    """The query `-- name: <name>` of `queries/*.sql`."""
+    return sa.text(_all_queries()[name])
+
+
+@cache
+def _all_queries() -> dict[str, str]:
+    queries: dict[str, str] = {}
+    for path in sorted(_QUERIES.glob("*.sql")):
+        parts = _NAME.split(path.read_text(encoding="utf-8"))
+        queries.update(zip(parts[1::2], parts[2::2], strict=True))
+    return queries
+
+
+def database_error(error: BaseException) -> DatabaseUnavailableError | None:
+    """What a driver error means for the whole platform, None when it concerns one statement."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    state = getattr(cause, "sqlstate", None) or ""
+    if state == "53100":
+        return DatabaseUnavailableError(
+            "The disk of the PostgreSQL server is full: nothing of this step was stored. Free space and start again.",
+            code="disk_full",
+        )
+    if state[:2] in {"08", "57"} or (isinstance(cause, psycopg.OperationalError) and not state):
+        return DatabaseUnavailableError(
+            "The PostgreSQL server does not answer or closed the connection: nothing of this step was stored. "
+            "Check with `ipaas doctor` that it runs, then start again."
+        )
+    return None
+
+
+class Database:
+    """The run-time connection pool. `begin()` is one transaction; nobody holds it across a network call."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self.engine: AsyncEngine = create_async_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=10,
+            connect_args={
+                "prepare_threshold": 3,
+                "options": "-c jit=off -c statement_timeout=120000 -c lock_timeout=30000"
+                " -c idle_in_transaction_session_timeout=60000",
+            },
+        )
+
+    @contextlib.asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction.
+
+        Raises:
+            DatabaseUnavailableError: the server is down or its disk is full; nothing was committed.
+        """
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except (DBAPIError, psycopg.OperationalError, OSError) as error:
+            mapped = database_error(error)
+            if mapped is None:
+                raise
+            raise mapped from error
+
+    async def repeatable(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
+        """Run one transaction; after a deadlock run it again, for PostgreSQL has undone it."""
+        for attempt in range(_REPEATS):
+            try:
+                async with self.begin() as connection:
+                    return await work(connection)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in _REPEATABLE or attempt == _REPEATS - 1:
+                    raise
+                await asyncio.sleep(0)
+        raise AssertionError("unreachable")
+
+    async def rows(self, name: str, **parameters: Any) -> list[Any]:
+        """The rows of one named query in a transaction of its own."""
+
+        async def run(connection: AsyncConnection) -> list[Any]:
+            result = await connection.execute(query(name), parameters)
+            return list(result.all()) if result.returns_rows else []
+
+        return await self.repeatable(run)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self.engine.dispose()

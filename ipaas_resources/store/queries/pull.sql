@@ -1,0 +1,169 @@
+-- name: entity_state_ensure
+INSERT INTO entity_state (system, scope, entity) VALUES (:system, :scope, :entity) ON CONFLICT DO NOTHING
+
+-- name: entity_lease_take
+-- One pull of an entity at a time: the lease is free or expired, or nobody gets it.
+UPDATE entity_state
+   SET lease_token = nextval('fencing_tokens'), lease_until = now() + make_interval(secs => :seconds)
+ WHERE system = :system AND scope = :scope AND entity = :entity
+   AND (lease_until IS NULL OR lease_until < now())
+RETURNING lease_token, cursor::text AS cursor, scan_number, scan_full,
+          last_complete_at IS NULL AND cursor IS NULL AS first_scan
+
+-- name: entity_lease_drop
+UPDATE entity_state SET lease_token = NULL, lease_until = NULL, last_error = :error
+ WHERE system = :system AND scope = :scope AND entity = :entity AND lease_token = :token
+
+-- name: scan_begin
+UPDATE entity_state
+   SET scan_number = nextval('read_numbers'), scan_full = :full,
+       cursor = CASE WHEN :full THEN NULL ELSE cursor END
+ WHERE system = :system AND scope = :scope AND entity = :entity AND lease_token = :token
+RETURNING scan_number
+
+-- name: read_number_next
+SELECT nextval('read_numbers')
+
+-- name: mirror_changed
+-- Which of these rows are news: unknown, of another content, or back from the dead. An ordered version that is newer
+-- although the content is the same counts too, or an older read could replace it later.
+SELECT r.id
+  FROM json_to_recordset(CAST(:rows AS json)) AS r(id text, hash uuid, ord bigint)
+  LEFT JOIN mirror m ON m.system = :system AND m.entity = :entity AND m.scope = :scope AND m.record = r.id
+ WHERE m.record IS NULL OR m.hash <> r.hash OR m.deleted OR (:ordered AND m.ordering < r.ord)
+
+-- name: page_store
+-- One page: the mirror and the work it raises, as one statement. Rows stand once per id (the puller reduces a page).
+-- A lower version never replaces a higher one, tombstones included.
+WITH incoming AS (
+    SELECT * FROM json_to_recordset(CAST(:rows AS json))
+        AS r(id text, doc jsonb, hash uuid, etag text, ord bigint, bad_code text, bad_error text)
+), before AS (
+    SELECT m.record, m.hash, m.deleted FROM mirror m JOIN incoming i ON i.id = m.record
+     WHERE m.system = :system AND m.entity = :entity AND m.scope = :scope
+), stored AS (
+    INSERT INTO mirror AS m (system, entity, scope, record, document, hash, etag, ordering, read_number, trace_id)
+    SELECT :system, :entity, :scope, id, doc, hash, etag, ord, :read_number, :trace_id FROM incoming ORDER BY id
+    ON CONFLICT (system, entity, scope, record) DO UPDATE
+       SET document = excluded.document, hash = excluded.hash, etag = excluded.etag, ordering = excluded.ordering,
+           read_number = excluded.read_number, trace_id = excluded.trace_id, deleted = false,
+           changed_at = CASE WHEN m.hash <> excluded.hash OR m.deleted THEN now() ELSE m.changed_at END
+     WHERE m.ordering <= excluded.ordering
+    RETURNING record, hash
+), news AS (
+    SELECT s.record FROM stored s LEFT JOIN before b ON b.record = s.record
+     WHERE b.record IS NULL OR b.hash <> s.hash OR b.deleted
+), raised AS (
+    INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, state, trace_ids,
+                                 error_code, error)
+    SELECT t.flow, t.target, :scope, n.record, t.target_system, t.target_entity, :lane,
+           CASE WHEN i.bad_code IS NULL THEN 'due' ELSE 'dead' END, ARRAY[:trace_id], i.bad_code, i.bad_error
+      FROM news n JOIN incoming i ON i.id = n.record
+     CROSS JOIN json_to_recordset(CAST(:targets AS json))
+                AS t(flow text, target text, target_system text, target_entity text)
+     ORDER BY 1, 2, 3, 4
+    ON CONFLICT (flow, target, scope, record) DO UPDATE
+       SET generation = w.generation + 1, state = excluded.state, lane = least(w.lane, excluded.lane),
+           attempts = CASE WHEN w.state = 'dead' THEN 0 ELSE w.attempts END,
+           due_at = CASE WHEN w.intent IS NULL THEN now() ELSE w.due_at END,
+           error_code = excluded.error_code, error = excluded.error,
+           trace_ids = (w.trace_ids || excluded.trace_ids)[greatest(1, cardinality(w.trace_ids) - 14):]
+    RETURNING w.flow, w.target, w.record
+), told AS (
+    INSERT INTO sync_events (flow, target, scope, record, outcome, flow_version, run, trace_ids, error_code, error)
+    SELECT r.flow, r.target, :scope, r.record, 'dead', t.version, CAST(:run AS bigint), ARRAY[:trace_id], i.bad_code, i.bad_error
+      FROM raised r JOIN incoming i ON i.id = r.record AND i.bad_code IS NOT NULL
+      JOIN json_to_recordset(CAST(:targets AS json)) AS t(flow text, target text, version integer)
+        ON t.flow = r.flow AND t.target = r.target
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM news) AS news, (SELECT count(*) FROM raised) AS raised, (SELECT count(*) FROM told) AS dead
+
+-- name: tombstones_store
+-- A tombstone that names no version (ord null) of an ordered entity keeps the one we know: a record that comes back has
+-- a higher one.
+WITH incoming AS (
+    SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id text, ord bigint)
+), buried AS (
+    UPDATE mirror m
+       SET deleted = true, ordering = coalesce(i.ord, m.ordering), read_number = :read_number, trace_id = :trace_id, changed_at = now()
+      FROM incoming i
+     WHERE m.system = :system AND m.entity = :entity AND m.scope = :scope AND m.record = i.id
+       AND NOT m.deleted AND m.ordering <= coalesce(i.ord, m.ordering)
+    RETURNING m.record
+), raised AS (
+    INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, trace_ids)
+    SELECT t.flow, t.target, :scope, b.record, t.target_system, t.target_entity, :lane, ARRAY[:trace_id]
+      FROM buried b
+     CROSS JOIN json_to_recordset(CAST(:targets AS json))
+                AS t(flow text, target text, target_system text, target_entity text)
+     ORDER BY 1, 2, 3, 4
+    ON CONFLICT (flow, target, scope, record) DO UPDATE
+       SET generation = w.generation + 1, state = 'due', lane = least(w.lane, excluded.lane),
+           attempts = CASE WHEN w.state = 'dead' THEN 0 ELSE w.attempts END,
+           due_at = CASE WHEN w.intent IS NULL THEN now() ELSE w.due_at END,
+           trace_ids = (w.trace_ids || excluded.trace_ids)[greatest(1, cardinality(w.trace_ids) - 14):]
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM buried) AS news, (SELECT count(*) FROM raised) AS raised
+
+-- name: cursor_move
+-- Compare and set: a puller whose lease another one took commits nothing.
+UPDATE entity_state
+   SET cursor = CAST(:cursor AS jsonb), lease_until = now() + make_interval(secs => :seconds), last_error = NULL,
+       last_pull_at = CASE WHEN :ended THEN now() ELSE last_pull_at END,
+       last_complete_at = CASE WHEN :completed THEN now() ELSE last_complete_at END,
+       scan_number = CASE WHEN :ended THEN NULL ELSE scan_number END,
+       scan_full = CASE WHEN :ended THEN false ELSE scan_full END
+ WHERE system = :system AND scope = :scope AND entity = :entity AND lease_token = :token
+RETURNING 1
+
+-- name: scan_keys_add
+INSERT INTO scan_keys (scan, record)
+SELECT :scan, value FROM json_array_elements_text(CAST(:ids AS json))
+
+-- name: scan_keys_drop
+DELETE FROM scan_keys WHERE scan = :scan
+
+-- name: scan_missing
+-- Records that a complete listing did not hold, among those last read before the listing began.
+SELECT m.record FROM mirror m
+ WHERE m.system = :system AND m.entity = :entity AND m.scope = :scope AND NOT m.deleted AND m.read_number < :scan
+   AND NOT EXISTS (SELECT 1 FROM scan_keys k WHERE k.scan = :scan AND k.record = m.record)
+ ORDER BY m.record
+
+-- name: mirror_count
+SELECT count(*) FROM mirror WHERE system = :system AND entity = :entity AND scope = :scope AND NOT deleted
+
+-- name: raise_all
+-- Work for every mirrored record of an entity that one flow target may now see differently, a chunk at a time.
+WITH chunk AS (
+    SELECT m.scope, m.record FROM mirror m
+     WHERE m.system = :system AND m.entity = :entity AND (m.scope, m.record) > (:after_scope, :after_record)
+       AND (CAST(:scopes AS text[]) IS NULL OR m.scope = ANY(CAST(:scopes AS text[])))
+     ORDER BY m.scope, m.record LIMIT :chunk
+), raised AS (
+    INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, trace_ids)
+    SELECT t.flow, t.target, c.scope, c.record, t.target_system, t.target_entity, 2, ARRAY[:trace_id]
+      FROM chunk c
+     CROSS JOIN json_to_recordset(CAST(:targets AS json))
+                AS t(flow text, target text, target_system text, target_entity text)
+     ORDER BY 1, 2, 3, 4
+    ON CONFLICT (flow, target, scope, record) DO UPDATE
+       SET generation = w.generation + 1, state = 'due',
+           attempts = CASE WHEN w.state = 'dead' THEN 0 ELSE w.attempts END,
+           due_at = CASE WHEN w.intent IS NULL THEN now() ELSE w.due_at END
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM chunk) AS records, (SELECT max(ARRAY[scope, record]) FROM chunk) AS last
+
+-- name: entity_state_read
+SELECT cursor::text AS cursor, last_pull_at, last_complete_at, last_error FROM entity_state
+ WHERE system = :system AND scope = :scope AND entity = :entity
+
+-- name: items_waiting
+SELECT w.record, m.document::text AS document, coalesce(m.deleted, true) AS deleted
+  FROM work_items w
+  LEFT JOIN mirror m ON m.system = :system AND m.entity = :entity AND m.scope = w.scope AND m.record = w.record
+ WHERE w.flow = :flow AND w.target = :target AND w.scope = :scope AND w.state IN ('due', 'parked') AND w.record > :after
+ ORDER BY w.record LIMIT :chunk

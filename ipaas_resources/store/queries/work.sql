@@ -1,0 +1,203 @@
+-- name: intents_recover
+-- A worker died between its intent and its settlement: what it sent may have arrived. Its items wait until the target
+-- can have finished, then they are resolved by looking. Runs before every claim of the same flow target, so that an
+-- expired lease is never claimed without knowing its intent.
+WITH lost AS (
+    UPDATE intents SET state = 'unknown', closed_at = now()
+     WHERE state = 'open' AND lease_until < now() AND flow = :flow AND target = :target
+    RETURNING intent, flow, target, lease_token, opened_at, writes
+)
+UPDATE work_items w
+   SET intent = lost.intent, verify_target = true, lease_token = NULL, lease_until = NULL,
+       due_at = greatest(w.due_at, lost.opened_at + make_interval(secs => :wait))
+  FROM lost CROSS JOIN LATERAL jsonb_array_elements(lost.writes) AS x
+ WHERE w.flow = lost.flow AND w.target = lost.target AND w.scope = x ->> 0 AND w.record = x ->> 1
+   AND w.lease_token = lost.lease_token
+
+-- name: intents_resolve
+UPDATE intents i SET state = 'resolved', closed_at = now()
+ WHERE state = 'unknown' AND flow = :flow AND target = :target
+   AND NOT EXISTS (SELECT 1 FROM work_items w WHERE w.flow = i.flow AND w.target = i.target AND w.intent = i.intent)
+
+-- name: claim
+-- Changes no indexed column. An item whose lease expired twice is claimed alone: it may be the one that kills workers.
+-- A target that refers to another target of the same record waits for that one.
+WITH token AS (
+    SELECT nextval('fencing_tokens') AS token
+), picked AS (
+    SELECT w.scope, w.record FROM work_items w
+     WHERE w.target_system = :target_system AND w.target_entity = :target_entity
+       AND w.flow = :flow AND w.target = :target AND w.state IN ('due', 'parked') AND w.due_at <= now()
+       AND (w.lease_until IS NULL OR w.lease_until < now())
+       AND CASE WHEN :alone THEN w.lease_expiries >= 2 ELSE w.lease_expiries < 2 END
+       AND NOT EXISTS (
+            SELECT 1 FROM work_items p
+             WHERE p.flow = w.flow AND p.target = ANY(CAST(:parents AS text[])) AND p.scope = w.scope
+               AND p.record = w.record AND p.state = 'due')
+     ORDER BY w.lane, w.due_at
+     LIMIT :batch FOR UPDATE SKIP LOCKED
+)
+UPDATE work_items w
+   SET lease_token = token.token, lease_until = now() + make_interval(secs => :seconds),
+       attempts = w.attempts + 1,
+       lease_expiries = w.lease_expiries + CASE WHEN w.lease_until IS NULL THEN 0 ELSE 1 END
+  FROM picked, token
+ WHERE w.flow = :flow AND w.target = :target AND w.scope = picked.scope AND w.record = picked.record
+RETURNING w.scope, w.record, w.generation, w.attempts, w.verify_target, w.intent, w.trace_ids, w.lease_token
+
+-- name: claimed_documents
+-- A second statement on purpose: it sees every change that had raised the claimed generations.
+SELECT m.document::text AS document, m.deleted, l.state, l.target_scope, l.target_id, l.target_key,
+       l.sent::text AS sent, l.read_back::text AS read_back, l.lines::text AS lines, l.progress::text AS progress, l.etag
+  FROM json_to_recordset(CAST(:items AS json)) WITH ORDINALITY AS i(scope text, record text, n bigint)
+  LEFT JOIN mirror m ON m.system = :system AND m.entity = :entity AND m.scope = i.scope AND m.record = i.record
+  LEFT JOIN links l ON l.flow = :flow AND l.target = :target AND l.scope = i.scope AND l.record = i.record
+ ORDER BY i.n
+
+-- name: flow_lock_shared
+SELECT active_version, enabled FROM flows WHERE flow = :flow FOR SHARE
+
+-- name: links_reserve
+-- A record that does not get its row goes to a person before anything is sent: nothing later can fail for one record.
+WITH wanted AS (
+    SELECT * FROM json_to_recordset(CAST(:rows AS json))
+        AS r(scope text, record text, target_scope text, target_id text, target_key text)
+), inserted AS (
+    INSERT INTO links (flow, target, scope, record, state, target_scope, target_id, target_key, flow_version)
+    SELECT :flow, :target, scope, record, 'reserved', target_scope, target_id, target_key, :version
+      FROM wanted ORDER BY scope, record
+    ON CONFLICT DO NOTHING
+    RETURNING scope, record
+)
+SELECT scope, record FROM inserted
+
+-- name: links_rereserve
+-- A row of an earlier attempt, or of a target record that was deleted: it is ours already; it takes the new target.
+UPDATE links l
+   SET state = 'reserved', target_scope = r.target_scope, target_id = r.target_id, target_key = r.target_key,
+       etag = NULL, updated_at = now()
+  FROM json_to_recordset(CAST(:rows AS json))
+       AS r(scope text, record text, target_scope text, target_id text, target_key text)
+ WHERE l.flow = :flow AND l.target = :target AND l.scope = r.scope AND l.record = r.record
+   AND l.state IN ('reserved', 'deleted')
+   AND NOT EXISTS (
+        SELECT 1 FROM links o
+         WHERE o.flow = :flow AND o.target = :target AND o.target_scope = r.target_scope
+           AND (o.target_id = r.target_id OR o.target_key = r.target_key) AND o.state <> 'deleted'
+           AND (o.scope, o.record) <> (r.scope, r.record))
+RETURNING l.scope, l.record
+
+-- name: intent_open
+INSERT INTO intents (flow, target, flow_version, lease_token, lease_until, writes)
+VALUES (:flow, :target, :version, :token, now() + make_interval(secs => :seconds), CAST(:writes AS jsonb))
+RETURNING intent
+
+-- name: lease_extend
+UPDATE work_items w SET lease_until = now() + make_interval(secs => :seconds)
+  FROM json_to_recordset(CAST(:items AS json)) AS i(scope text, record text)
+ WHERE w.flow = :flow AND w.target = :target AND w.scope = i.scope AND w.record = i.record AND w.lease_token = :token
+RETURNING 1
+
+-- name: settle
+-- One transaction, one statement: link, sync event, item. Never reads the mirror (a join on it deleted items that had
+-- just been raised). `owned` locks in key order and holds the newest generation; every other part goes by it.
+WITH r AS (
+    SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(
+        scope text, record text, generation bigint, done boolean, state text, due_in double precision,
+        verify boolean, intent bigint, waits_for text, charge boolean,
+        link text, target_scope text, target_id text, forget_key boolean, sent jsonb, read_back jsonb, lines jsonb,
+        progress jsonb, etag text,
+        outcome text, changes jsonb, error_code text, error text)
+), owned AS (
+    SELECT w.scope, w.record, w.generation, w.trace_ids FROM work_items w JOIN r ON r.scope = w.scope AND r.record = w.record
+     WHERE w.flow = :flow AND w.target = :target AND w.lease_token = :token
+     ORDER BY w.scope, w.record FOR UPDATE OF w
+), gone AS (
+    DELETE FROM work_items w USING owned o, r
+     WHERE w.flow = :flow AND w.target = :target AND w.scope = o.scope AND w.record = o.record
+       AND r.scope = o.scope AND r.record = o.record AND r.done AND o.generation = r.generation
+    RETURNING 1
+), kept AS (
+    UPDATE work_items w
+       SET lease_token = NULL, lease_until = NULL, lease_expiries = 0,
+           state = CASE WHEN o.generation <> r.generation THEN 'due' ELSE coalesce(r.state, 'due') END,
+           due_at = CASE WHEN o.generation <> r.generation AND r.intent IS NULL THEN now()
+                         ELSE now() + make_interval(secs => coalesce(r.due_in, 0)) END,
+           attempts = CASE WHEN o.generation <> r.generation THEN 0
+                           WHEN r.charge THEN w.attempts ELSE w.attempts - 1 END,
+           verify_target = coalesce(r.verify, false), intent = r.intent, waits_for = r.waits_for,
+           error_code = r.error_code, error = r.error
+      FROM owned o JOIN r ON r.scope = o.scope AND r.record = o.record
+     WHERE w.flow = :flow AND w.target = :target AND w.scope = o.scope AND w.record = o.record
+       AND (NOT r.done OR o.generation <> r.generation)
+    RETURNING 1
+), linked AS (
+    UPDATE links l
+       SET state = r.link, target_scope = coalesce(r.target_scope, l.target_scope),
+           target_id = coalesce(r.target_id, l.target_id),
+           target_key = CASE WHEN r.forget_key THEN NULL ELSE l.target_key END,
+           sent = coalesce(r.sent, l.sent), read_back = r.read_back, lines = coalesce(r.lines, l.lines),
+           progress = r.progress, etag = r.etag, flow_version = :version, updated_at = now()
+      FROM owned o JOIN r ON r.scope = o.scope AND r.record = o.record
+     WHERE l.flow = :flow AND l.target = :target AND l.scope = o.scope AND l.record = o.record AND r.link IS NOT NULL
+    RETURNING 1
+), fenced AS (
+    -- Another worker holds the item, or settled it: what we wrote may have crossed its write. The target is read first.
+    INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, verify_target, trace_ids)
+    SELECT :flow, :target, r.scope, r.record, :target_system, :target_entity, 2, true, ARRAY[:trace_id]
+      FROM r WHERE NOT EXISTS (SELECT 1 FROM owned o WHERE o.scope = r.scope AND o.record = r.record)
+     ORDER BY r.scope, r.record
+    ON CONFLICT (flow, target, scope, record) DO UPDATE SET generation = w.generation + 1, verify_target = true
+    RETURNING 1
+), told AS (
+    INSERT INTO sync_events (flow, target, scope, record, outcome, flow_version, target_id, intent, run, trace_ids,
+                             changes, error_code, error)
+    SELECT :flow, :target, r.scope, r.record, r.outcome, :version, r.target_id, CAST(:intent AS bigint), CAST(:run AS bigint), o.trace_ids, r.changes,
+           r.error_code, r.error
+      FROM owned o JOIN r ON r.scope = o.scope AND r.record = o.record
+     WHERE r.outcome IS NOT NULL
+    RETURNING 1
+), closed AS (
+    UPDATE intents SET state = :intent_state, closed_at = now() WHERE intent = CAST(:intent AS bigint) AND state = 'open'
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM owned) AS owned, (SELECT count(*) FROM fenced) AS fenced
+
+-- name: wake_waiting
+UPDATE work_items SET due_at = now()
+ WHERE state = 'parked' AND waits_for = :link AND due_at > now()
+
+-- name: queue_state
+SELECT target, state, count(*) AS items, min(due_at) FILTER (WHERE state IN ('due', 'parked')) AS next_due,
+       count(*) FILTER (WHERE state IN ('due', 'parked') AND due_at <= now() + make_interval(secs => :horizon)
+                          AND (lease_until IS NULL OR lease_until < now() + make_interval(secs => :horizon))) AS soon
+  FROM work_items WHERE flow = :flow GROUP BY target, state
+
+-- name: due_in
+-- Seconds until an item of a flow target can be claimed; NULL when none waits. An item whose parent target is still at
+-- work comes when that one is done.
+SELECT extract(epoch FROM min(greatest(w.due_at, coalesce(w.lease_until, w.due_at))) - now())
+  FROM work_items w
+ WHERE w.flow = :flow AND w.target = ANY(array_append(CAST(:parents AS text[]), CAST(:target AS text)))
+   AND w.state IN ('due', 'parked')
+
+-- name: links_by_record
+SELECT l.scope, l.record, l.target_scope, l.target_id
+  FROM json_to_recordset(CAST(:keys AS json)) AS k(scope text, id text)
+  JOIN links l ON l.flow = :flow AND l.target = :target AND l.record = k.id AND (k.scope IS NULL OR l.scope = k.scope)
+ WHERE l.state = 'linked' AND l.target_id IS NOT NULL
+
+-- name: links_by_target
+SELECT l.target_scope AS scope, l.target_id AS record, l.scope AS target_scope, l.record AS target_id
+  FROM json_to_recordset(CAST(:keys AS json)) AS k(scope text, id text)
+  JOIN links l ON l.flow = :flow AND l.target = :target AND l.target_id = k.id
+              AND (k.scope IS NULL OR l.target_scope = k.scope)
+ WHERE l.state = 'linked'
+
+-- name: target_keys_add
+INSERT INTO scan_keys (scan, record, key)
+SELECT :scan, r.id, r.key FROM json_to_recordset(CAST(:rows AS json)) AS r(id text, key text)
+
+-- name: target_keys_find
+SELECT w.n, k.record FROM json_to_recordset(CAST(:rows AS json)) AS w(n integer, key text)
+  JOIN scan_keys k ON k.scan = :scan AND k.key = w.key

@@ -1,0 +1,309 @@
+"""The registry: which systems there are, which version of which flow is active, which lookup tables."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ipaas_resources.core.schema import EntitySchema, schema_bytes, schema_from
+from ipaas_resources.core.values import decode
+from ipaas_resources.store.database import Database, query
+from ipaas_resources.store.tables import flow_versions, flows, lookups, schema_snapshots, systems
+
+
+class StoredSystem(msgspec.Struct, frozen=True, kw_only=True):
+    """A system document as stored."""
+
+    system: str
+    connector: str
+    document: dict[str, Any]
+    text: str
+    paused: bool
+
+
+class StoredFlow(msgspec.Struct, frozen=True, kw_only=True):
+    """The active version of a flow."""
+
+    flow: str
+    version: int
+    text: str
+    enabled: bool
+
+
+class NewFlow(msgspec.Struct, frozen=True, kw_only=True):
+    """A validated flow that is about to be stored."""
+
+    flow: str
+    text: str
+    source_system: str
+    source_entity: str
+    exclusive_group: str | None
+    #: [{"flow", "target", "target_system", "target_entity"}]: what work items are raised for.
+    targets: list[dict[str, Any]]
+
+
+class Saved(msgspec.Struct, frozen=True, kw_only=True):
+    """What saving a flow did."""
+
+    flow: str
+    version: int
+    changed: bool
+
+
+async def list_systems(database: Database) -> list[StoredSystem]:
+    """All systems by name."""
+    async with database.begin() as connection:
+        rows = await connection.execute(sa.select(systems).order_by(systems.c.system))
+        return [
+            StoredSystem(
+                system=row.system,
+                connector=row.connector,
+                document=row.document,
+                text=row.text,
+                paused=row.paused,
+            )
+            for row in rows
+        ]
+
+
+async def save_systems(database: Database, documents: list[StoredSystem]) -> None:
+    """Store system documents, all or none."""
+    async with database.begin() as connection:
+        for document in documents:
+            values = {"connector": document.connector, "document": document.document, "text": document.text}
+            statement = insert(systems).values(system=document.system, **values)
+            await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["system"], set_={**values, "updated_at": sa.func.now()}
+                )
+            )
+
+
+async def pause_system(database: Database, system: str, *, paused: bool) -> bool:
+    """Pause or resume a system. False when there is none of that name."""
+    async with database.begin() as connection:
+        result = await connection.execute(
+            sa.update(systems).where(systems.c.system == system).values(paused=paused)
+        )
+        return result.rowcount == 1
+
+
+async def active_flows(database: Database) -> list[StoredFlow]:
+    """The active version of every flow, disabled ones included, by name."""
+    statement = (
+        sa.select(flows.c.flow, flows.c.active_version, flows.c.enabled, flow_versions.c.text)
+        .join_from(
+            flows,
+            flow_versions,
+            (flow_versions.c.flow == flows.c.flow) & (flow_versions.c.version == flows.c.active_version),
+        )
+        .order_by(flows.c.flow)
+    )
+    async with database.begin() as connection:
+        rows = await connection.execute(statement)
+        return [
+            StoredFlow(flow=row.flow, version=row.active_version, text=row.text, enabled=row.enabled)
+            for row in rows
+        ]
+
+
+async def save_flows(
+    database: Database, new: list[NewFlow], *, actor: str, origin: str, reason: str = ""
+) -> list[Saved]:
+    """Store new versions and make them active, all or none. An unchanged text makes no version.
+
+    The flow's row is taken FOR UPDATE: a write under way holds it FOR SHARE, so no write of the old version starts
+    after the switch.
+    """
+    saved: list[Saved] = []
+    async with database.begin() as connection:
+        for flow in sorted(new, key=lambda each: each.flow):
+            saved.append(await _save_flow(connection, flow, actor=actor, origin=origin, reason=reason))
+    return saved
+
+
+async def _save_flow(
+    connection: AsyncConnection, new: NewFlow, *, actor: str, origin: str, reason: str
+) -> Saved:
+    about = {
+        "source_system": new.source_system,
+        "source_entity": new.source_entity,
+        "exclusive_group": new.exclusive_group,
+    }
+    await connection.execute(insert(flows).values(flow=new.flow, **about).on_conflict_do_nothing())
+    active = (
+        await connection.execute(
+            sa.select(flows.c.active_version).where(flows.c.flow == new.flow).with_for_update()
+        )
+    ).scalar_one()
+    if active is not None:
+        text = (
+            await connection.execute(
+                sa.select(flow_versions.c.text).where(
+                    flow_versions.c.flow == new.flow, flow_versions.c.version == active
+                )
+            )
+        ).scalar_one()
+        if text == new.text:
+            return Saved(flow=new.flow, version=active, changed=False)
+    last = await connection.execute(
+        sa.select(sa.func.coalesce(sa.func.max(flow_versions.c.version), 0)).where(
+            flow_versions.c.flow == new.flow
+        )
+    )
+    version = last.scalar_one() + 1
+    await connection.execute(
+        flow_versions.insert().values(
+            flow=new.flow, version=version, text=new.text, actor=actor, origin=origin, reason=reason
+        )
+    )
+    await connection.execute(
+        sa.update(flows)
+        .where(flows.c.flow == new.flow)
+        .values(active_version=version, updated_at=sa.func.now(), **about)
+    )
+    return Saved(flow=new.flow, version=version, changed=True)
+
+
+async def set_enabled(database: Database, flow: str, *, enabled: bool) -> bool:
+    """Enable or disable a flow. False when there is none of that name."""
+    async with database.begin() as connection:
+        result = await connection.execute(
+            sa.update(flows).where(flows.c.flow == flow).values(enabled=enabled, updated_at=sa.func.now())
+        )
+        return result.rowcount == 1
+
+
+async def raise_all(
+    database: Database,
+    *,
+    system: str,
+    entity: str,
+    scopes: list[str] | None,
+    targets: list[dict[str, Any]],
+    trace_id: str,
+    chunk: int = 5000,
+) -> int:
+    """Raise batch work for every mirrored record of an entity, in chunks. Returns how many records it was."""
+    if not targets:
+        return 0
+    total, after = 0, ["", ""]
+    while True:
+        (row,) = await database.rows(
+            "raise_all",
+            system=system,
+            entity=entity,
+            scopes=scopes,
+            targets=msgspec.json.encode(targets).decode(),
+            trace_id=trace_id,
+            after_scope=after[0],
+            after_record=after[1],
+            chunk=chunk,
+        )
+        total += row.records
+        if row.records < chunk:
+            return total
+        after = row.last
+
+
+async def load_lookups(database: Database) -> dict[str, dict[str, Any]]:
+    """Every lookup table: name -> key -> value."""
+    async with database.begin() as connection:
+        rows = await connection.execute(
+            sa.select(lookups.c.lookup, sa.cast(lookups.c.rows, sa.Text).label("rows"))
+        )
+        return {row.lookup: decode(row.rows.encode()) for row in rows}
+
+
+async def save_lookups(database: Database, tables: dict[str, dict[str, Any]]) -> list[str]:
+    """Store lookup tables; the names of those that changed."""
+    changed: list[str] = []
+    async with database.begin() as connection:
+        for name, rows in sorted(tables.items()):
+            statement = insert(lookups).values(lookup=name, rows=rows)
+            result = await connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["lookup"],
+                    set_={"rows": statement.excluded.rows, "updated_at": sa.func.now()},
+                    where=lookups.c.rows != statement.excluded.rows,
+                )
+            )
+            if result.rowcount:
+                changed.append(name)
+    return changed
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored schema snapshot."""
+
+    version: int
+    schema: EntitySchema
+
+
+async def latest_snapshot(database: Database, system: str, entity: str) -> Snapshot | None:
+    """The newest snapshot of an entity's schema."""
+    statement = (
+        sa.select(schema_snapshots.c.version, sa.cast(schema_snapshots.c.schema, sa.Text).label("schema"))
+        .where(schema_snapshots.c.system == system, schema_snapshots.c.entity == entity)
+        .order_by(schema_snapshots.c.version.desc())
+        .limit(1)
+    )
+    async with database.begin() as connection:
+        row = (await connection.execute(statement)).first()
+    return row and Snapshot(version=row.version, schema=schema_from(row.schema.encode()))
+
+
+async def first_snapshot(database: Database, system: str, entity: str) -> Snapshot | None:
+    """The oldest snapshot that is kept of an entity's schema."""
+    statement = (
+        sa.select(schema_snapshots.c.version, sa.cast(schema_snapshots.c.schema, sa.Text).label("schema"))
+        .where(schema_snapshots.c.system == system, schema_snapshots.c.entity == entity)
+        .order_by(schema_snapshots.c.version)
+        .limit(1)
+    )
+    async with database.begin() as connection:
+        row = (await connection.execute(statement)).first()
+    return row and Snapshot(version=row.version, schema=schema_from(row.schema.encode()))
+
+
+async def save_snapshot(database: Database, system: str, schema: EntitySchema) -> Snapshot:
+    """Store a schema as the newest snapshot; an equal one only gets a new `seen_at`."""
+    data = schema_bytes(schema)
+    fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
+    async with database.begin() as connection:
+        await connection.execute(query("snapshot_lock"), {"name": f"{system}/{schema.entity}"})
+        latest = (
+            await connection.execute(
+                sa.select(schema_snapshots.c.version, schema_snapshots.c.fingerprint)
+                .where(schema_snapshots.c.system == system, schema_snapshots.c.entity == schema.entity)
+                .order_by(schema_snapshots.c.version.desc())
+                .limit(1)
+            )
+        ).first()
+        if latest is not None and str(latest.fingerprint).replace("-", "") == fingerprint:
+            await connection.execute(
+                sa.update(schema_snapshots)
+                .where(
+                    schema_snapshots.c.system == system,
+                    schema_snapshots.c.entity == schema.entity,
+                    schema_snapshots.c.version == latest.version,
+                )
+                .values(seen_at=sa.func.now())
+            )
+            return Snapshot(version=latest.version, schema=schema)
+        version = 1 if latest is None else latest.version + 1
+        await connection.execute(
+            schema_snapshots.insert().values(
+                system=system,
+                entity=schema.entity,
+                version=version,
+                schema=msgspec.json.decode(data),
+                fingerprint=fingerprint,
+            )
+        )
+    return Snapshot(version=version, schema=schema)
