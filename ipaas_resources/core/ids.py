@@ -13,4 +13,4 @@ def derived_guid(flow: str, target: str, scope: str, record: str) -> str:
 
     A repeated create meets the record of the first attempt, whatever was lost in between.
     """
-    return str(uuid.uuid5(_NAMESPACE, "\x1f".join((flow, target, scope, record))))
+    return str(uuid.uuid5(_NAMESPACE, f"{flow}\x1f{target}\x1f{scope}\x1f{record}"))

@@ -66,6 +66,8 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=10,
+            # An error of a statement must not show the records that it carried.
+            hide_parameters=True,
             connect_args={
                 "prepare_threshold": 3,
                 "options": "-c jit=off -c statement_timeout=120000 -c lock_timeout=30000"

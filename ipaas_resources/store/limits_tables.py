@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from ipaas_resources.store.metadata import metadata
 
 # Rewritten several times a second and never growing: room for HOT updates, so that no index is ever touched.
-_HOT = {"postgresql_with": {"fillfactor": "20", "autovacuum_vacuum_threshold": "200"}}
+_HOT = {"fillfactor": "20", "autovacuum_vacuum_threshold": "200"}
 
 
 def _key() -> list[sa.Column[str]]:
@@ -29,7 +29,7 @@ rate_budgets = sa.Table(
     sa.Column("counted_at", sa.DateTime(timezone=True), nullable=False),
     # The system asked for a pause: nobody sends before.
     sa.Column("not_before", sa.DateTime(timezone=True)),
-    **_HOT,
+    postgresql_with=_HOT,
 )
 
 concurrency_permits = sa.Table(
@@ -43,5 +43,5 @@ concurrency_permits = sa.Table(
     # When the holder last got a permit: who has waited longest is served first.
     sa.Column("served_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
-    **_HOT,
+    postgresql_with=_HOT,
 )

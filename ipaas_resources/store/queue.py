@@ -152,7 +152,7 @@ async def claim(
         target=queue.target,
         system=queue.source_system,
         entity=queue.source_entity,
-        items=_json([{"scope": row.scope, "record": row.record} for row in rows]),
+        items=_json([{"n": n, "scope": row.scope, "record": row.record} for n, row in enumerate(rows)]),
     )
     return Batch(
         token=rows[0].lease_token,
@@ -201,7 +201,9 @@ async def known_links(
         target=queue.target,
         system=queue.source_system,
         entity=queue.source_entity,
-        items=_json([{"scope": scope, "record": record} for scope, record in records]),
+        items=_json(
+            [{"n": n, "scope": scope, "record": record} for n, (scope, record) in enumerate(records)]
+        ),
     )
     return [link_of(row) for row in rows]
 

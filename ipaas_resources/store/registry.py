@@ -120,11 +120,11 @@ async def save_flows(
     The flow's row is taken FOR UPDATE: a write under way holds it FOR SHARE, so no write of the old version starts
     after the switch.
     """
-    saved: list[Saved] = []
     async with database.begin() as connection:
-        for flow in sorted(new, key=lambda each: each.flow):
-            saved.append(await _save_flow(connection, flow, actor=actor, origin=origin, reason=reason))
-    return saved
+        return [
+            await _save_flow(connection, flow, actor=actor, origin=origin, reason=reason)
+            for flow in sorted(new, key=lambda each: each.flow)
+        ]
 
 
 async def _save_flow(
@@ -192,7 +192,8 @@ async def raise_all(
     """Raise batch work for every mirrored record of an entity, in chunks. Returns how many records it was."""
     if not targets:
         return 0
-    total, after = 0, ["", ""]
+    total = 0
+    after = ["", ""]
     while True:
         (row,) = await database.rows(
             "raise_all",
@@ -205,7 +206,7 @@ async def raise_all(
             after_record=after[1],
             chunk=chunk,
         )
-        total += row.records
+        total += int(row.records)
         if row.records < chunk:
             return total
         after = row.last
@@ -255,7 +256,7 @@ async def latest_snapshot(database: Database, system: str, entity: str) -> Snaps
     )
     async with database.begin() as connection:
         row = (await connection.execute(statement)).first()
-    return row and Snapshot(version=row.version, schema=schema_from(row.schema.encode()))
+    return None if row is None else Snapshot(version=row.version, schema=schema_from(row.schema.encode()))
 
 
 async def first_snapshot(database: Database, system: str, entity: str) -> Snapshot | None:
@@ -268,7 +269,7 @@ async def first_snapshot(database: Database, system: str, entity: str) -> Snapsh
     )
     async with database.begin() as connection:
         row = (await connection.execute(statement)).first()
-    return row and Snapshot(version=row.version, schema=schema_from(row.schema.encode()))
+    return None if row is None else Snapshot(version=row.version, schema=schema_from(row.schema.encode()))
 
 
 async def save_snapshot(database: Database, system: str, schema: EntitySchema) -> Snapshot:

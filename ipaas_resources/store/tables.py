@@ -15,15 +15,13 @@ _now = sa.text("now()")
 _time = sa.DateTime(timezone=True)
 
 
-def _queue(fillfactor: int) -> dict[str, object]:
+def _queue(fillfactor: int) -> dict[str, str]:
     """Storage settings of tables whose rows are rewritten all day: room for HOT updates, eager vacuum."""
     return {
-        "postgresql_with": {
-            "fillfactor": str(fillfactor),
-            "autovacuum_vacuum_scale_factor": "0.02",
-            "autovacuum_vacuum_threshold": "1000",
-            "autovacuum_vacuum_cost_delay": "1",
-        }
+        "fillfactor": str(fillfactor),
+        "autovacuum_vacuum_scale_factor": "0.02",
+        "autovacuum_vacuum_threshold": "1000",
+        "autovacuum_vacuum_cost_delay": "1",
     }
 
 
@@ -124,7 +122,7 @@ mirror = sa.Table(
     sa.Column("deleted", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("trace_id", sa.Text, nullable=False),
     sa.Column("changed_at", _time, nullable=False, server_default=_now),
-    **_queue(85),
+    postgresql_with=_queue(85),
 )
 
 scan_keys = sa.Table(
@@ -178,7 +176,7 @@ links = sa.Table(
         unique=True,
         postgresql_where=sa.text("target_key IS NOT NULL AND state <> 'deleted'"),
     ),
-    **_queue(80),
+    postgresql_with=_queue(80),
 )
 
 # --- queue ------------------------------------------------------------------------------------------------------
@@ -218,7 +216,7 @@ work_items = sa.Table(
         postgresql_where=sa.text("state IN ('due', 'parked')"),
     ),
     sa.Index("work_items_waits_for_idx", "waits_for", postgresql_where=sa.text("waits_for IS NOT NULL")),
-    **_queue(60),
+    postgresql_with=_queue(60),
 )
 
 intents = sa.Table(
@@ -236,7 +234,7 @@ intents = sa.Table(
     sa.Column("closed_at", _time),
     sa.Index("intents_open_idx", "lease_until", postgresql_where=sa.text("state = 'open'")),
     sa.Index("intents_unknown_idx", "intent", postgresql_where=sa.text("state = 'unknown'")),
-    **_queue(70),
+    postgresql_with=_queue(70),
 )
 
 # --- history ----------------------------------------------------------------------------------------------------

@@ -33,7 +33,9 @@ def test_an_upgrade_from_empty_makes_exactly_the_tables_of_the_metadata(empty_da
             sa.text("SELECT relname FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r'")
         ).scalars()
         sequences = set(
-            connection.execute(sa.text("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'")).scalars()
+            connection.execute(
+                sa.text("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'")
+            ).scalars()
         )
         assert difference == []
         assert list(unlogged) == ["scan_keys"]
@@ -89,7 +91,9 @@ def test_partitions_are_made_a_year_ahead_and_old_ones_are_dropped(fresh_databas
     with engine.begin() as connection:
         names = set(
             connection.execute(
-                sa.text("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'sync_events'::regclass")
+                sa.text(
+                    "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'sync_events'::regclass"
+                )
             ).scalars()
         )
         assert len(names) == migrate.MONTHS_AHEAD + 2  # this month, those ahead, the default one
@@ -105,5 +109,7 @@ def test_partitions_are_made_a_year_ahead_and_old_ones_are_dropped(fresh_databas
 
 def test_the_run_time_role_is_no_superuser(fresh_database):
     with psycopg.connect(_plain(fresh_database.app)) as connection:
-        row = connection.execute("SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user")
+        row = connection.execute(
+            "SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user"
+        )
         assert row.fetchone() == (False, False, False)

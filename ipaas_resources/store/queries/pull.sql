@@ -158,7 +158,8 @@ WITH chunk AS (
 SELECT (SELECT count(*) FROM chunk) AS records, (SELECT max(ARRAY[scope, record]) FROM chunk) AS last
 
 -- name: entity_state_read
-SELECT cursor::text AS cursor, last_pull_at, last_complete_at, last_error FROM entity_state
+SELECT cursor::text AS cursor, scan_number, scan_full, false AS first_scan, last_pull_at, last_complete_at, last_error
+  FROM entity_state
  WHERE system = :system AND scope = :scope AND entity = :entity
 
 -- name: items_waiting

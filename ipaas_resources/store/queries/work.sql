@@ -49,7 +49,7 @@ RETURNING w.scope, w.record, w.generation, w.attempts, w.verify_target, w.intent
 -- A second statement on purpose: it sees every change that had raised the claimed generations.
 SELECT m.document::text AS document, m.deleted, l.state, l.target_scope, l.target_id, l.target_key,
        l.sent::text AS sent, l.read_back::text AS read_back, l.lines::text AS lines, l.progress::text AS progress, l.etag
-  FROM json_to_recordset(CAST(:items AS json)) WITH ORDINALITY AS i(scope text, record text, n bigint)
+  FROM json_to_recordset(CAST(:items AS json)) AS i(n integer, scope text, record text)
   LEFT JOIN mirror m ON m.system = :system AND m.entity = :entity AND m.scope = i.scope AND m.record = i.record
   LEFT JOIN links l ON l.flow = :flow AND l.target = :target AND l.scope = i.scope AND l.record = i.record
  ORDER BY i.n

@@ -1,0 +1,233 @@
+"""Applying documents: everything is checked against the live systems first, then stored and active at once, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from ipaas_assets.sync.engine import Engine, flow_targets
+from ipaas_resources.connectors import registry as connectors
+from ipaas_resources.connectors.base import SystemDocument
+from ipaas_resources.core.errors import ConfigurationError
+from ipaas_resources.store import registry
+from ipaas_resources.store.registry import NewFlow, Saved, StoredSystem
+from mappings.compiler import CompiledFlow, compile_flow
+from mappings.faults import Fault, FlowErrors
+from mappings.load import LoadedFlow, load_folder, load_lookups
+from mappings.validate import validate
+
+
+class Applied(msgspec.Struct, kw_only=True):
+    """What applying a folder changed."""
+
+    flows: list[Saved]
+    lookups: list[str]  # tables that changed
+    raised: int  # records that go through their flow again
+
+
+async def apply_folder(
+    engine: Engine, folder: Path, *, actor: str, reason: str = "", lookups: Path | None = None
+) -> Applied:
+    """Validate, store and activate every flow of a folder, with its lookup tables.
+
+    Lookup tables are the CSV files of `lookups`, else of `<folder>/lookups`, else of `<folder>/../lookups`.
+
+    Raises:
+        FlowErrors: every fault of every file at once; nothing was stored.
+        ConfigurationError: the folder holds no flows.
+    """
+    loaded = load_folder(folder)
+    if not loaded:
+        raise ConfigurationError(
+            f"There is no flow (*.yaml) in {folder}. Name the folder that holds your flows."
+        )
+    tables = _tables(folder, lookups)
+    compiled = {flow.flow.flow: compile_flow(flow.flow) for flow in loaded}
+    faults = await _faults(engine, loaded, compiled, tables)
+    if faults:
+        raise FlowErrors(faults)
+    changed = await registry.save_lookups(engine.database, tables)
+    saved = await registry.save_flows(
+        engine.database,
+        [_new_flow(flow, compiled[flow.flow.flow]) for flow in loaded],
+        actor=actor,
+        origin="file",
+        reason=reason,
+    )
+    raised = 0
+    for each in saved:
+        flow = compiled[each.flow]
+        uses_changed_table = any(set(changed) & set(target.lookups) for target in flow.targets.values())
+        if each.changed or uses_changed_table:
+            source = flow.flow.source
+            raised += await registry.raise_all(
+                engine.database,
+                system=source.system,
+                entity=source.entity,
+                scopes=None if source.scopes == "all" else list(source.scopes),
+                targets=flow_targets(flow, each.version),
+                trace_id=engine.ids.trace_id(),
+            )
+    return Applied(flows=saved, lookups=changed, raised=raised)
+
+
+def _tables(folder: Path, named: Path | None) -> dict[str, dict[str, Any]]:
+    if named is not None:
+        return load_lookups(named)
+    for candidate in (folder / "lookups", folder.parent / "lookups"):
+        if candidate.is_dir():
+            return load_lookups(candidate)
+    return {}
+
+
+def _new_flow(loaded: LoadedFlow, compiled: CompiledFlow) -> NewFlow:
+    return NewFlow(
+        flow=loaded.flow.flow,
+        text=loaded.text,
+        source_system=loaded.flow.source.system,
+        source_entity=loaded.flow.source.entity,
+        exclusive_group=loaded.flow.exclusive_group,
+        targets=flow_targets(compiled, 0),
+    )
+
+
+async def _faults(
+    engine: Engine, loaded: list[LoadedFlow], compiled: Mapping[str, CompiledFlow], tables: Mapping[str, Any]
+) -> list[Fault]:
+    """Everything that is wrong with these flows against the systems, the other flows and the lookup tables."""
+    faults: list[Fault] = []
+    known_links = {
+        f"{name}.{target}" for name, flow in engine.flows.items() for target in flow.compiled.targets
+    } | {f"{name}.{target}" for name, flow in compiled.items() for target in flow.targets}
+    known_tables = {*engine.lookups, *tables}
+    for each in loaded:
+        flow = compiled[each.flow.flow]
+        systems = {each.flow.source.system, *(target.system for target in flow.targets.values())}
+        unknown = sorted(systems - engine.systems.keys())
+        if unknown:
+            known = ", ".join(sorted(engine.systems)) or "none yet"
+            faults.append(
+                Fault(
+                    path="source.system" if each.flow.source.system in unknown else "targets",
+                    what=f"there is no system {unknown[0]!r} (systems: {known})",
+                    file=each.name,
+                    line=0,
+                )
+            )
+            continue
+        source = await engine.schema(each.flow.source.system, each.flow.source.entity)
+        await engine.scopes(each.flow.source.system, each.flow.source.scopes)
+        targets = {
+            name: await engine.schema(target.system, target.entity) for name, target in flow.targets.items()
+        }
+        faults += validate(flow, source, targets)
+        for name, target in flow.targets.items():
+            faults += [
+                Fault(
+                    path=f"targets.{name}.fields.{ref.field}",
+                    what=f"the reference {ref.flow}.{ref.target} names no flow target",
+                    file=each.name,
+                    line=0,
+                    valid=tuple(sorted(known_links)),
+                )
+                for ref in target.references
+                if f"{ref.flow}.{ref.target}" not in known_links
+            ]
+            faults += [
+                Fault(
+                    path=f"targets.{name}",
+                    what=f"there is no lookup table {table!r}",
+                    file=each.name,
+                    line=0,
+                    valid=tuple(sorted(known_tables)),
+                )
+                for table in target.lookups
+                if table not in known_tables
+            ]
+            capabilities = engine.system(target.system).connector.manifest.capabilities(target.entity)
+            if "deactivate" in {target.on_delete, target.on_leave} and not capabilities.deactivate:
+                faults.append(
+                    Fault(
+                        path=f"targets.{name}",
+                        what=f"{target.system}/{target.entity} has no way to deactivate a record that the platform "
+                        "knows; choose another policy",
+                        file=each.name,
+                        line=0,
+                    )
+                )
+    return faults
+
+
+# --- systems ----------------------------------------------------------------------------------------------------
+
+
+def load_systems(path: Path) -> list[StoredSystem]:
+    """The system documents of one YAML file (several documents allowed) or of all of a folder.
+
+    Raises:
+        ConfigurationError: a file cannot be read, is no YAML, or is no system document; every fault is named.
+    """
+    files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
+    if not files:
+        raise ConfigurationError(f"There is no system document (*.yaml) in {path}.")
+    faults: list[str] = []
+    stored: list[StoredSystem] = []
+    for file in files:
+        stored += _load_system_file(file, faults)
+    names = [system.system for system in stored]
+    faults += [
+        f"system {name!r} stands in two documents" for name in sorted(set(names)) if names.count(name) > 1
+    ]
+    if faults:
+        raise ConfigurationError("; ".join(faults) + ". Nothing was stored.")
+    return stored
+
+
+def _load_system_file(file: Path, faults: list[str]) -> list[StoredSystem]:
+    try:
+        text = file.read_text(encoding="utf-8")
+        documents = list(YAML(typ="safe", pure=True).load_all(text))
+    except (OSError, UnicodeDecodeError) as error:
+        faults.append(f"{file.name} cannot be read ({error.__class__.__name__})")
+        return []
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark is not None else ""
+        faults.append(f"{file.name}{place} is not YAML: {getattr(error, 'problem', None) or 'malformed'}")
+        return []
+    stored = []
+    for content in documents:
+        try:
+            document = SystemDocument.model_validate(content)
+        except ValidationError as error:
+            faults += [
+                f"{file.name}: {'.'.join(str(part) for part in each['loc']) or 'document'}: {each['msg']}"
+                for each in error.errors(include_input=False, include_url=False, include_context=False)
+            ]
+            continue
+        stored.append(
+            StoredSystem(
+                system=document.system,
+                connector=document.connector,
+                document=document.model_dump(mode="json", exclude_unset=True),
+                text=text,
+                paused=False,
+            )
+        )
+    return stored
+
+
+async def apply_systems(engine: Engine, path: Path) -> list[str]:
+    """Check and store system documents; the names. Connectors check their own settings; nothing is sent."""
+    stored = load_systems(path)
+    for system in stored:
+        connectors.manifest(system.connector)
+        engine.connect(SystemDocument.model_validate(system.document))
+    await registry.save_systems(engine.database, stored)
+    return [system.system for system in stored]

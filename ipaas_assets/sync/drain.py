@@ -1,0 +1,487 @@
+"""The drain: claim, map, look, plan, reserve and intend, write, settle. One batch of one flow target at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import defaultdict
+from typing import Any
+
+import msgspec
+
+from ipaas_assets.sync.lookup import FirstContact, References
+from ipaas_assets.sync.mapping import map_batch
+from ipaas_assets.sync.model import Counts, Decision, Options, OutcomeName, TargetWork
+from ipaas_assets.sync.plan import decide, lines_by_key
+from ipaas_resources.core import killpoints
+from ipaas_resources.core.clock import Clock, Ids
+from ipaas_resources.core.errors import (
+    AskPersonError,
+    IpaasError,
+    LeaseLostError,
+    RetryError,
+    StopError,
+    UnknownOutcomeError,
+)
+from ipaas_resources.core.records import Operation, OperationKind, Outcome, WriteResult
+from ipaas_resources.core.values import Document, encode_canonical
+from ipaas_resources.store import queue
+from ipaas_resources.store.database import Database
+from ipaas_resources.store.queue import Batch, Claimed, Reservation, Settlement
+
+log = logging.getLogger(__name__)
+
+#: Seconds between attempts after a failure that may pass, by attempt.
+_BACKOFF = (1.0, 4.0, 16.0, 60.0, 300.0)
+#: Longest time that a parked item sleeps without being woken.
+_PARKED_MOST = 60.0
+#: No request is sent unless this much of the lease is left, in seconds or as a share of short leases.
+_LEASE_RESERVE = 60.0
+
+
+class Drain:
+    """Works off the items of flow targets. Holds nothing that a crash could lose."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Clock,
+        ids: Ids,
+        options: Options,
+        lookups: dict[str, dict[str, Any]],
+        sides: dict[str, tuple[str, str]],
+        run: int | None,
+        trace_id: str,
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._ids = ids
+        self._options = options
+        self._lookups = lookups
+        self._sides = sides
+        self._run = run
+        self._trace_id = trace_id
+        self.first_contact = FirstContact(database)
+        self.counts = Counts()
+
+    async def one_batch(self, work: TargetWork) -> int:
+        """Claim and settle one batch; how many items it held, 0 when nothing was due.
+
+        Raises:
+            StopError: the target system cannot be worked with (credentials, configuration); its items stay queued.
+        """
+        killpoints.before("K12")
+        batch = await self._claim(work, alone=False) or await self._claim(work, alone=True)
+        if batch is None:
+            return 0
+        started = self._clock.monotonic()
+        try:
+            await self._work(work, batch, started)
+        except RetryError as error:
+            # A look-up failed before anything was sent: the items come back later.
+            await self._put_back(work, batch, error, charge=True)
+        except StopError as error:
+            if not isinstance(error, LeaseLostError):
+                await self._put_back(work, batch, error, charge=False)
+            raise
+        killpoints.after("K12")
+        return len(batch.items)
+
+    async def _claim(self, work: TargetWork, *, alone: bool) -> Batch | None:
+        return await queue.claim(
+            self._database,
+            work.queue,
+            batch=self._options.batch,
+            lease=self._options.lease,
+            wait=self.wait(work),
+            alone=alone,
+        )
+
+    @staticmethod
+    def wait(work: TargetWork) -> float:
+        """Seconds until an unanswered write can be judged by looking.
+
+        A repeat under a client key is safe at any time (create-only, and updates carry a version), so nobody waits.
+        """
+        if work.capabilities.create == "client_key" and work.capabilities.conditional_updates:
+            return 0.0
+        return work.system.settle_wait
+
+    async def _work(self, work: TargetWork, batch: Batch, started: float) -> None:
+        references = References(self._lookups)
+        mapped = await map_batch(self._database, work, batch.items, references, self._sides)
+        killpoints.after("K07")
+        seen = await self.first_contact.look(work, batch.items, mapped)
+        decisions = [
+            decide(work, item, image, look)
+            for item, image, look in zip(batch.items, mapped, seen, strict=True)
+        ]
+        sends = [number for number, decision in enumerate(decisions) if decision.operation is not None]
+        intent = await self._open_intent(work, batch, decisions, sends)
+        if intent is None:
+            await self._release(work, batch)
+            return
+        results = await self._send(work, batch, decisions, started)
+        await self._settle(work, batch, decisions, results, intent)
+
+    async def _open_intent(
+        self, work: TargetWork, batch: Batch, decisions: list[Decision], sends: list[int]
+    ) -> int | None:
+        """Commit what is about to be sent. None: the flow was switched meanwhile. 0: nothing is to be sent."""
+        if not sends:
+            return 0
+        reservations, writes = [], []
+        for number in sends:
+            item, decision = batch.items[number], decisions[number]
+            operation = decision.operation
+            assert operation is not None
+            if decision.reserve:
+                reservations.append(
+                    Reservation(
+                        scope=item.scope,
+                        record=item.record,
+                        target_scope=decision.target_scope,
+                        target_id=operation.id,
+                        target_key=decision.key,
+                    )
+                )
+            if _is_write(operation):
+                writes.append(
+                    [item.scope, item.record, operation.kind.value, operation.id, _body_hash(operation)]
+                )
+        opened = await queue.open_intent(
+            self._database,
+            work.queue,
+            version=work.version,
+            token=batch.token,
+            lease=self._options.lease,
+            reservations=reservations,
+            writes=writes,
+        )
+        for number in sends:
+            item = batch.items[number]
+            if (item.scope, item.record) in opened.taken:
+                error = AskPersonError(
+                    f"Another source record is linked to the same record of {work.system.name} or is making it now. "
+                    "Correct the key in the source, or merge the two, then replay.",
+                    code="target_taken",
+                )
+                decisions[number] = Decision(outcome=OutcomeName.REVIEW, error=error)
+        return opened.intent
+
+    async def _send(
+        self, work: TargetWork, batch: Batch, decisions: list[Decision], started: float
+    ) -> dict[int, WriteResult]:
+        """Send what the intent holds, in the connector's largest safe batches, scope by scope."""
+        results: dict[int, WriteResult] = {}
+        by_scope: dict[str, list[int]] = defaultdict(list)
+        for number, decision in enumerate(decisions):
+            if decision.operation is None:
+                continue
+            if _is_write(decision.operation):
+                by_scope[decision.target_scope].append(number)
+            else:
+                results[number] = WriteResult(
+                    outcome=Outcome.APPLIED, id=decision.operation.id, etag=decision.operation.etag
+                )
+        size = work.capabilities.write_batch
+        for scope, numbers in by_scope.items():
+            for start in range(0, len(numbers), size):
+                part = numbers[start : start + size]
+                await self._ensure_lease(work, batch, started)
+                started = self._clock.monotonic()
+                results.update(await self._write(work, scope, part, decisions))
+        return results
+
+    async def _write(
+        self, work: TargetWork, scope: str, part: list[int], decisions: list[Decision]
+    ) -> dict[int, WriteResult]:
+        operations = [operation for number in part if (operation := decisions[number].operation) is not None]
+        try:
+            answers = await work.system.connector.write(work.queue.target_entity, scope, operations)
+        except UnknownOutcomeError as error:
+            answers = [WriteResult(outcome=Outcome.UNKNOWN, error=error)] * len(part)
+        except RetryError as error:
+            answers = [WriteResult(outcome=Outcome.RETRY, error=error)] * len(part)
+        except StopError as error:
+            answers = [WriteResult(outcome=Outcome.STOP, error=error)] * len(part)
+        return dict(zip(part, answers, strict=True))
+
+    async def _ensure_lease(self, work: TargetWork, batch: Batch, started: float) -> None:
+        """No request is sent unless the remaining lease exceeds the time it may take."""
+        left = self._options.lease - (self._clock.monotonic() - started)
+        if left > min(_LEASE_RESERVE, self._options.lease * 0.7):
+            return
+        if not await queue.extend_lease(self._database, work.queue, batch, lease=self._options.lease):
+            raise LeaseLostError(
+                f"Another worker took over items of {work.name} while this one was slow; nothing more was sent."
+            )
+
+    async def _settle(
+        self,
+        work: TargetWork,
+        batch: Batch,
+        decisions: list[Decision],
+        results: dict[int, WriteResult],
+        intent: int,
+    ) -> None:
+        settlements: list[Settlement] = []
+        outcomes: list[OutcomeName] = []
+        unknown = False
+        stop: IpaasError | None = None
+        for number, (item, decision) in enumerate(zip(batch.items, decisions, strict=True)):
+            result = results.get(number)
+            settlement, outcome = self._settlement(work, item, decision, result, intent)
+            settlements.append(settlement)
+            outcomes.append(outcome)
+            if result is None:
+                continue
+            unknown = unknown or result.outcome is Outcome.UNKNOWN
+            if result.outcome is Outcome.STOP:
+                stop = result.error
+        if any(outcome is OutcomeName.DEAD for outcome in outcomes):
+            killpoints.before("K13")
+        fenced = await queue.settle(
+            self._database,
+            work.queue,
+            token=batch.token,
+            version=work.version,
+            intent=intent or None,
+            intent_state="unknown" if unknown else "settled",
+            run=self._run,
+            trace_id=self._trace_id,
+            settlements=settlements,
+        )
+        if any(outcome is OutcomeName.DEAD for outcome in outcomes):
+            killpoints.after("K13")
+        self.counts.fenced += fenced
+        for outcome in outcomes:
+            self.counts.add(work.queue.target, outcome)
+        if OutcomeName.CREATED in outcomes or OutcomeName.ADOPTED in outcomes:
+            await self._database.rows("wake_waiting", link=work.name)
+        if isinstance(stop, StopError):
+            raise stop
+
+    def _settlement(
+        self, work: TargetWork, item: Claimed, decision: Decision, result: WriteResult | None, intent: int
+    ) -> tuple[Settlement, OutcomeName]:
+        base = Settlement(scope=item.scope, record=item.record, generation=item.generation, done=True)
+        if (
+            result is None
+            or result.outcome is Outcome.APPLIED
+            or (
+                result.outcome is Outcome.MISSING
+                and decision.operation is not None
+                and decision.operation.kind is OperationKind.DELETE
+            )
+        ):
+            return self._applied(work, item, decision, result, base)
+        return self._not_applied(work, item, result, base, intent)
+
+    def _applied(
+        self,
+        work: TargetWork,
+        item: Claimed,
+        decision: Decision,
+        result: WriteResult | None,
+        base: Settlement,
+    ) -> tuple[Settlement, OutcomeName]:
+        outcome = decision.outcome
+        base.outcome = outcome.value
+        base.changes = decision.changes
+        if decision.error is not None:
+            base.error_code, base.error = decision.error.code, decision.error.message
+        elif decision.reason:
+            base.error = decision.reason
+        if outcome in {OutcomeName.DEAD, OutcomeName.REVIEW}:
+            base.done, base.state, base.charge = False, outcome.value, True
+            return base, outcome
+        if result is not None or decision.link_state is not None or decision.sent is not None:
+            self._link_changes(work, item, decision, result, base)
+        if decision.keep_parked is not None:
+            base.done, base.state, base.waits_for, base.charge = False, "parked", decision.keep_parked, True
+            base.due_in = min(_PARKED_MOST, 2.0 ** min(item.attempts, 6)) * (0.75 + 0.5 * self._ids.random())
+            base.error_code = base.error_code or "unresolved_reference"
+            if outcome is OutcomeName.PARKED and item.attempts > 1:
+                base.outcome = None  # it was told once that the item waits
+        return base, outcome
+
+    @staticmethod
+    def _link_changes(
+        work: TargetWork, item: Claimed, decision: Decision, result: WriteResult | None, base: Settlement
+    ) -> None:
+        link = item.link
+        base.link = decision.link_state or (
+            link.state if link is not None and link.state != "reserved" else None
+        )
+        if base.link is None:
+            return
+        base.sent = decision.sent
+        base.lines = decision.lines
+        base.forget_key = decision.forget_key or None
+        if result is None:
+            base.etag = link.etag if link is not None else None
+            base.read_back = link.read_back if link is not None else None
+            return
+        base.target_scope = decision.target_scope
+        base.target_id = result.id or (decision.operation.id if decision.operation is not None else None)
+        base.etag = result.etag
+        base.progress = None
+        if result.document is not None:
+            base.read_back = _read_back(decision.sent or {}, result.document)
+            if decision.lines:
+                base.lines = _with_line_ids(work, decision.lines, result.document)
+        elif link is not None:
+            base.read_back = {
+                name: value
+                for name, value in link.read_back.items()
+                if decision.operation is None or name not in decision.operation.fields
+            }
+
+    def _not_applied(
+        self, work: TargetWork, item: Claimed, result: WriteResult, base: Settlement, intent: int
+    ) -> tuple[Settlement, OutcomeName]:
+        error = result.error or IpaasError(f"{work.system.name} did not accept the record.")
+        base.done, base.charge = False, True
+        base.state = "due"
+        base.outcome = OutcomeName.RETRY.value
+        base.error_code, base.error = error.code, error.message
+        if result.progress and item.link is not None:
+            base.link, base.progress, base.etag = item.link.state, result.progress, item.link.etag
+            base.read_back = item.link.read_back
+        elif result.progress:
+            base.link, base.progress = "reserved", result.progress
+        match result.outcome:
+            case Outcome.REFUSED:
+                base.state = "dead"
+                base.outcome = OutcomeName.DEAD.value
+                return base, OutcomeName.DEAD
+            case Outcome.UNKNOWN:
+                base.intent, base.verify = intent, True
+                base.due_in = self.wait(work)
+            case Outcome.EXISTS:
+                base.verify = True
+                base.due_in = max(1.0, work.system.search_lag)
+            case Outcome.RELOAD | Outcome.MISSING:
+                base.verify = True
+                base.due_in = 0.0 if item.attempts < 3 else self._backoff(item.attempts)  # noqa: PLR2004
+            case Outcome.STOP:
+                base.charge, base.due_in = False, 60.0
+            case _:
+                asked = error.retry_after if isinstance(error, RetryError) else None
+                base.due_in = asked if asked is not None else self._backoff(item.attempts)
+                base.charge = error.code != "throttled"
+        if (
+            item.attempts >= self._options.max_attempts
+            and base.charge
+            and result.outcome is not Outcome.UNKNOWN
+        ):
+            base.state = "dead"
+            base.outcome = OutcomeName.DEAD.value
+            return base, OutcomeName.DEAD
+        return base, OutcomeName.RETRY
+
+    def _backoff(self, attempts: int) -> float:
+        seconds = _BACKOFF[min(max(attempts, 1), len(_BACKOFF)) - 1]
+        return seconds * (0.75 + 0.5 * self._ids.random())
+
+    async def _put_back(self, work: TargetWork, batch: Batch, error: IpaasError, *, charge: bool) -> None:
+        """Nothing was sent: every item is due again later, or dead when it used up its attempts."""
+        asked = error.retry_after if isinstance(error, RetryError) else None
+        settlements = []
+        for item in batch.items:
+            dead = charge and item.attempts >= self._options.max_attempts
+            settlements.append(
+                Settlement(
+                    scope=item.scope,
+                    record=item.record,
+                    generation=item.generation,
+                    done=False,
+                    state="dead" if dead else "due",
+                    due_in=asked if asked is not None else self._backoff(item.attempts),
+                    verify=item.verify_target,
+                    intent=item.intent,
+                    charge=charge,
+                    outcome=OutcomeName.DEAD.value if dead else OutcomeName.RETRY.value,
+                    error_code=error.code,
+                    error=error.message,
+                )
+            )
+            self.counts.add(work.queue.target, OutcomeName.DEAD if dead else OutcomeName.RETRY)
+        await self._settle_unsent(work, batch, settlements)
+
+    async def _release(self, work: TargetWork, batch: Batch) -> None:
+        """The flow was switched or disabled while we planned: the items are due at once, for whoever may work on them."""
+        await self._settle_unsent(
+            work,
+            batch,
+            [
+                Settlement(
+                    scope=item.scope,
+                    record=item.record,
+                    generation=item.generation,
+                    done=False,
+                    verify=item.verify_target,
+                    intent=item.intent,
+                    charge=False,
+                )
+                for item in batch.items
+            ],
+        )
+        raise LeaseLostError(
+            f"Flow {work.queue.flow} was switched or disabled; nothing of it was sent.", code="flow_switched"
+        )
+
+    async def _settle_unsent(self, work: TargetWork, batch: Batch, settlements: list[Settlement]) -> None:
+        await queue.settle(
+            self._database,
+            work.queue,
+            token=batch.token,
+            version=work.version,
+            intent=None,
+            intent_state="settled",
+            run=self._run,
+            trace_id=self._trace_id,
+            settlements=settlements,
+        )
+
+
+def _is_write(operation: Operation) -> bool:
+    """False for an adoption that has nothing to send."""
+    return (
+        operation.kind is not OperationKind.UPDATE
+        or bool(operation.fields)
+        or bool(operation.lines)
+        or bool(operation.files)
+    )
+
+
+def _body_hash(operation: Operation) -> str:
+    body = encode_canonical(
+        [operation.kind.value, operation.id, operation.fields, msgspec.to_builtins(operation.lines)]
+    )
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def _read_back(sent: Document, stored: Document) -> Document:
+    """Where the target stored another form of what was sent: that form."""
+    return {
+        name: stored[name]
+        for name, value in sent.items()
+        if name in stored
+        and stored[name] != value
+        and not (isinstance(value, dict) and ("$file" in value or "$secret" in value))
+    }
+
+
+def _with_line_ids(work: TargetWork, images: dict[str, Any], document: Document) -> dict[str, Any]:
+    """The images with the ids that the target gave its lines."""
+    result: dict[str, Any] = {}
+    for name, lines in images.items():
+        stored = lines_by_key(work, name, document)
+        result[name] = {
+            key: [stored[key]["$id"] if key in stored else line_id, values]
+            for key, (line_id, values) in lines.items()
+        }
+    return result

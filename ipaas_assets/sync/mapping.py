@@ -1,0 +1,64 @@
+"""Mapping a batch: rules run without waiting, so the links they ask for are read in between, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from ipaas_assets.sync.lookup import References
+from ipaas_assets.sync.model import TargetWork
+from ipaas_resources.core.errors import RecordError
+from ipaas_resources.core.records import FileRef
+from ipaas_resources.store.database import Database
+from ipaas_resources.store.queue import Claimed
+from mappings.mapped import Mapped
+
+#: A reference may hang on another one (its `of` is a rule with a ref); no deeper than this.
+_ROUNDS = 3
+
+
+async def map_batch(
+    database: Database,
+    work: TargetWork,
+    items: Sequence[Claimed],
+    references: References,
+    sides: dict[str, tuple[str, str]],
+) -> list[Mapped | RecordError | None]:
+    """Per item: its image in the target, the record error of its rules, or None when it is gone or filtered."""
+    if work.target.references:
+        for _ in range(_ROUNDS):
+            for item in items:
+                _want(work, item, references)
+            if not await references.fetch(database, work, sides):
+                break
+    return [_map(work, item, references) for item in items]
+
+
+def _want(work: TargetWork, item: Claimed, references: References) -> None:
+    if item.deleted or item.document is None:
+        return
+    try:
+        for ref, value in work.target.wants(item.document, item.scope, item.record, references):
+            references.link(ref, value)
+    except RecordError:
+        return  # mapping meets the same fault and sets the record aside with its reason
+
+
+def _map(work: TargetWork, item: Claimed, references: References) -> Mapped | RecordError | None:
+    document = item.document
+    if item.deleted or document is None:
+        return None
+    try:
+        if not work.target.when(document, item.scope):
+            return None
+        image = work.target.map(document, item.scope, item.record, references)
+    except RecordError as error:
+        return error
+    if image.files:
+        image.files = {name: _owned_by(file, work.queue.source_system) for name, file in image.files.items()}
+    return image
+
+
+def _owned_by(file: FileRef, system: str) -> FileRef:
+    return file if file.system else msgspec.structs.replace(file, system=system)

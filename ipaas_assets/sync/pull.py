@@ -1,0 +1,413 @@
+"""The pull: changes of one source entity and scope come into the mirror, page by page, and raise work.
+
+A page's records, its work items and its cursor commit together, under the entity's lease.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ipaas_assets.sync.model import Lane, Options, System
+from ipaas_resources.core import killpoints
+from ipaas_resources.core.clock import Clock
+from ipaas_resources.core.errors import (
+    ContractError,
+    CursorExpiredError,
+    IpaasError,
+    LeaseLostError,
+    ReviewNeededError,
+)
+from ipaas_resources.core.records import Change, ChangeKind, Cursor, Page
+from ipaas_resources.core.schema import EntitySchema
+from ipaas_resources.core.values import Document, content_hash, decode, encode, encode_canonical
+from ipaas_resources.store.database import Database, query
+from mappings.contract import Contract
+
+log = logging.getLogger(__name__)
+
+#: Rows of one statement: more make it slower per row and hold locks longer.
+_CHUNK = 1000
+
+
+class Source(msgspec.Struct, kw_only=True):
+    """The entity to pull, and what its changes raise."""
+
+    system: System
+    entity: str
+    scope: str
+    schema: EntitySchema
+    contract: Contract
+    #: [{"flow", "target", "target_system", "target_entity", "version"}] of every active flow of the entity and scope.
+    targets: list[dict[str, Any]]
+
+
+class Pulled(msgspec.Struct, kw_only=True):
+    """What one pull saw."""
+
+    received: int = 0
+    changed: int = 0
+    deleted: int = 0
+    set_aside: int = 0
+    complete: bool = False
+    busy: bool = False  # another worker pulls this entity now
+    warning: str = ""
+
+
+class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One row on its way into the mirror."""
+
+    id: str
+    doc: Any
+    hash: str
+    etag: str | None
+    ord: int
+    bad_code: str | None = None
+    bad_error: str | None = None
+
+
+def prepare(
+    changes: list[Change], read_number: int, volatile: frozenset[str], secret: frozenset[str]
+) -> list[Row]:
+    """Rows of the upserts among the changes, one per id (the last one), hashed without volatile fields."""
+    latest: dict[str, Change] = {}
+    for change in changes:
+        if change.kind is ChangeKind.UPSERT and change.id is not None:
+            latest[change.id] = change
+    rows = []
+    for record, change in latest.items():
+        document: Document = change.document or {}
+        if secret:
+            document = {name: value for name, value in document.items() if name not in secret}
+        body = document
+        if volatile:
+            body = {name: value for name, value in document.items() if name not in volatile}
+        rows.append(
+            Row(
+                id=record,
+                doc=document,
+                hash=content_hash(encode_canonical(body)).hex(),
+                etag=change.etag,
+                ord=read_number if change.order is None else change.order,
+            )
+        )
+    return rows
+
+
+async def changed_rows(database: Database, source: Source, rows: list[Row], *, ordered: bool) -> list[Row]:
+    """The rows that are news to the mirror."""
+    news: set[str] = set()
+    for start in range(0, len(rows), _CHUNK * 5):
+        part = rows[start : start + _CHUNK * 5]
+        found = await database.rows(
+            "mirror_changed",
+            system=source.system.name,
+            entity=source.entity,
+            scope=source.scope,
+            ordered=ordered,
+            rows=encode([{"id": row.id, "hash": row.hash, "ord": row.ord} for row in part]).decode(),
+        )
+        news.update(row.id for row in found)
+    return [row for row in rows if row.id in news]
+
+
+class Puller:
+    """Pulls one entity of one scope."""
+
+    def __init__(
+        self,
+        database: Database,
+        source: Source,
+        *,
+        clock: Clock,
+        options: Options,
+        lane: Lane,
+        trace_id: str,
+        run: int | None,
+        on_page: Callable[[Pulled], Awaitable[None]] | None = None,
+    ) -> None:
+        self._database = database
+        self._source = source
+        self._clock = clock
+        self._options = options
+        self._lane = lane
+        self._trace_id = trace_id
+        self._run = run
+        self._on_page = on_page
+        self._volatile = frozenset(field.name for field in source.schema.fields if field.volatile)
+        self._secret = frozenset(
+            field.name for field in source.schema.fields if field.sensitivity == "secret"
+        )
+        self._capabilities = source.system.connector.manifest.capabilities(source.entity)
+        self._ordered = self._capabilities.versions == "ordered"
+        self._key = {"system": source.system.name, "scope": source.scope, "entity": source.entity}
+        self._token = 0
+        self.pulled = Pulled()
+
+    async def run(self, *, full: bool) -> Pulled:
+        """Pull until the source has no more pages.
+
+        Raises:
+            RetryError: the source did not answer; what was committed stays, the next pull goes on from there.
+            StopError: it cannot go on until something is mended.
+        """
+        await self._database.rows("entity_state_ensure", **self._key)
+        state = await self._database.rows("entity_lease_take", **self._key, seconds=self._options.lease)
+        if not state:
+            self.pulled.busy = True
+            return self.pulled
+        self._token = state[0].lease_token
+        error: str | None = None
+        try:
+            try:
+                resumed = await self._scan(state[0], full=full)
+                if resumed:
+                    # What changed after the interrupted scan had passed it is seen only by the next one.
+                    await self._scan(await self._state(), full=False)
+            except CursorExpiredError:
+                log.info("the cursor expired, all records are read again", extra=self._key)
+                await self._scan(state[0], full=True)
+        except IpaasError as failure:
+            error = failure.message
+            raise
+        finally:
+            await self._database.rows("entity_lease_drop", **self._key, token=self._token, error=error)
+        return self.pulled
+
+    async def _state(self) -> Any:
+        rows = await self._database.rows("entity_state_read", **self._key)
+        return rows[0]
+
+    async def _scan(self, state: Any, *, full: bool) -> bool:
+        """One scan from its cursor to its end. True when it went on with one that had been interrupted."""
+        cursor: Cursor | None = decode(state.cursor.encode()) if state.cursor and not full else None
+        resumed = state.scan_number is not None and cursor is not None and not full
+        full = cursor is None or (resumed and state.scan_full)
+        if resumed:
+            scan = state.scan_number
+        else:
+            rows = await self._database.rows("scan_begin", **self._key, token=self._token, full=full)
+            if not rows:
+                raise self._lost()
+            scan = rows[0].scan_number
+        # On the very first scan everything is news, so nobody asks the mirror first.
+        first = bool(state.first_scan) and full
+        killpoints.before("K05")
+        pages = aiter(
+            self._source.system.connector.changes(
+                self._source.entity, self._source.scope, cursor, page_size=self._capabilities.page_size
+            )
+        )
+        complete = False
+        async for page, number in self._numbered(pages):
+            killpoints.after("K05")
+            await self._store_page(page, number, scan, full=full, first=first)
+            await self._source.system.connector.acknowledge(
+                self._source.entity, self._source.scope, page.cursor
+            )
+            complete = page.complete
+            if self._on_page is not None:
+                await self._on_page(self.pulled)
+            killpoints.before("K05")
+        self.pulled.complete = complete
+        if complete and full and self._capabilities.deletes != "never":
+            await self._bury_missing(scan)
+        if full:
+            await self._database.rows("scan_keys_drop", scan=scan)
+        return bool(resumed)
+
+    async def _numbered(self, pages: AsyncIterator[Page]) -> AsyncIterator[tuple[Page, int]]:
+        """Each page with a number drawn before its request: of two reads, the one that began later wins."""
+        while True:
+            (number,) = await self._database.rows("read_number_next")
+            try:
+                page = await anext(pages)
+            except StopAsyncIteration:
+                return
+            yield page, number[0]
+
+    async def _store_page(self, page: Page, number: int, scan: int, *, full: bool, first: bool) -> None:
+        changes = await self._with_gaps_read(page.changes)
+        rows = prepare(changes, number, self._volatile, self._secret)
+        deletes = {change.id: change for change in changes if change.kind is ChangeKind.DELETE and change.id}
+        if not self._last_word_is_delete(changes, deletes):
+            alive = {change.id for change in changes if change.kind is ChangeKind.UPSERT}
+            deletes = {record: change for record, change in deletes.items() if record not in alive}
+        else:
+            rows = [row for row in rows if row.id not in deletes]
+        news = (
+            rows if first else await changed_rows(self._database, self._source, rows, ordered=self._ordered)
+        )
+        self._check(news)
+        faults = [self._fault_row(record, error, number) for record, error in page.faults]
+        if faults:
+            news = news + await changed_rows(self._database, self._source, faults, ordered=False)
+        seen = [row.id for row in rows] + [record for record, _ in page.faults] if full else []
+
+        async def work(connection: AsyncConnection) -> int:
+            changed = 0
+            base = {**self._key, "trace_id": self._trace_id, "lane": int(self._lane), "read_number": number}
+            targets = encode(self._source.targets).decode()
+            for start in range(0, len(news), _CHUNK):
+                result = await connection.execute(
+                    query("page_store"),
+                    {
+                        **base,
+                        "targets": targets,
+                        "run": self._run,
+                        "rows": encode(news[start : start + _CHUNK]).decode(),
+                    },
+                )
+                changed += int(result.one().news)
+            if deletes:
+                buried = [
+                    {"id": record, "ord": self._tombstone_order(change, number)}
+                    for record, change in deletes.items()
+                ]
+                result = await connection.execute(
+                    query("tombstones_store"), {**base, "targets": targets, "rows": encode(buried).decode()}
+                )
+                self.pulled.deleted += int(result.one().news)
+            if seen:
+                await connection.execute(query("scan_keys_add"), {"scan": scan, "ids": encode(seen).decode()})
+            ended = not page.more
+            moved = await connection.execute(
+                query("cursor_move"),
+                {
+                    **self._key,
+                    "token": self._token,
+                    "cursor": encode(page.cursor).decode(),
+                    "seconds": self._options.lease,
+                    "ended": ended,
+                    "completed": ended and page.complete,
+                },
+            )
+            if moved.first() is None:
+                raise self._lost()
+            return changed
+
+        killpoints.before("K06")
+        self.pulled.changed += await self._database.repeatable(work)
+        killpoints.after("K06")
+        self.pulled.received += len(rows) + len(deletes) + len(faults)
+        self.pulled.set_aside += sum(1 for row in news if row.bad_code)
+
+    @staticmethod
+    def _last_word_is_delete(changes: list[Change], deletes: dict[str, Change]) -> bool:
+        """Tombstones stand after upserts in a page; only then does the delete count for a record that has both."""
+        last: dict[str | None, ChangeKind] = {}
+        for change in changes:
+            last[change.id] = change.kind
+        return all(last[record] is ChangeKind.DELETE for record in deletes)
+
+    async def _with_gaps_read(self, changes: list[Change]) -> list[Change]:
+        """Gaps and patches are read again: a by-id read gives the same canonical bytes."""
+        again = [
+            change.id
+            for change in changes
+            if change.kind in {ChangeKind.GAP, ChangeKind.PATCH} and change.id is not None
+        ]
+        if not again:
+            return changes
+        kept = [change for change in changes if change.kind in {ChangeKind.UPSERT, ChangeKind.DELETE}]
+        return kept + await self._read(sorted(set(again)))
+
+    async def _read(self, ids: list[str]) -> list[Change]:
+        result: list[Change] = []
+        size = self._capabilities.read_batch
+        for start in range(0, len(ids), size):
+            part = ids[start : start + size]
+            found = await self._source.system.connector.read(self._source.entity, self._source.scope, part)
+            for record, row in zip(part, found, strict=True):
+                if row is None:
+                    result.append(Change(kind=ChangeKind.DELETE, id=record))
+                else:
+                    result.append(
+                        Change(
+                            kind=ChangeKind.UPSERT,
+                            id=record,
+                            document=row.document,
+                            etag=row.etag,
+                            order=row.order,
+                        )
+                    )
+        return result
+
+    def _check(self, news: list[Row]) -> None:
+        """Only new or changed rows meet the contract; a row that breaks it is set aside with the reason."""
+        for index, violations in self._source.contract.check([row.doc for row in news]).items():
+            first = violations[0]
+            news[index].bad_code = ContractError.code
+            news[index].bad_error = (
+                f"Field {first.field!r} of {self._source.system.name}/{self._source.entity}: {first.reason}"
+                + (f" (and {len(violations) - 1} more)" if len(violations) > 1 else "")
+                + ". Correct the record in the source, or refresh the schema if the source changed it."
+            )
+
+    def _fault_row(self, record: str, error: IpaasError, number: int) -> Row:
+        return Row(
+            id=record,
+            doc={},
+            hash=content_hash(error.message.encode()).hex(),
+            etag=None,
+            ord=number,
+            bad_code=error.code,
+            bad_error=error.message,
+        )
+
+    async def _bury_missing(self, scan: int) -> None:
+        """Records that the complete listing did not hold, and that a read by id cannot find either, are gone."""
+        rows = await self._database.rows("scan_missing", **self._key, scan=scan)
+        missing = [row.record for row in rows]
+        if not missing:
+            return
+        (count,) = await self._database.rows("mirror_count", **self._key)
+        most = max(self._options.delete_always, int(count[0] * self._options.delete_threshold))
+        if len(missing) > most:
+            error = ReviewNeededError(
+                f"{len(missing)} of {count[0]} records of {self._source.system.name}/{self._source.entity} are missing "
+                "from a complete listing, more than is believed without a person. Check the source (permissions, "
+                "company), then pull again; nothing was deleted.",
+                code="too_many_missing",
+            )
+            self.pulled.warning = error.message
+            log.warning(error.message, extra=self._key)
+            return
+        (number,) = await self._database.rows("read_number_next")
+        changes = await self._read(missing)
+        gone = [change for change in changes if change.kind is ChangeKind.DELETE]
+        targets = encode(self._source.targets).decode()
+        base = {**self._key, "trace_id": self._trace_id, "lane": int(self._lane), "read_number": number[0]}
+        if gone:
+            rows = await self._database.rows(
+                "tombstones_store",
+                **base,
+                targets=targets,
+                rows=encode(
+                    [{"id": change.id, "ord": self._tombstone_order(change, number[0])} for change in gone]
+                ).decode(),
+            )
+            self.pulled.deleted += int(rows[0].news)
+        back = prepare(changes, number[0], self._volatile, self._secret)
+        news = await changed_rows(self._database, self._source, back, ordered=self._ordered)
+        self._check(news)
+        if news:
+            rows = await self._database.rows(
+                "page_store", **base, targets=targets, run=self._run, rows=encode(news).decode()
+            )
+            self.pulled.changed += int(rows[0].news)
+
+    def _tombstone_order(self, change: Change, number: int) -> int | None:
+        if change.order is not None:
+            return change.order
+        return None if self._ordered else number
+
+    def _lost(self) -> LeaseLostError:
+        return LeaseLostError(
+            f"Another worker took over the pull of {self._source.system.name}/{self._source.entity}; "
+            "this page was not committed here and is read by that worker."
+        )

@@ -1,0 +1,308 @@
+"""One run of a flow: pull its source, drain its targets, both at the same time, until nothing is left to do."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from ipaas_assets.sync.drain import Drain
+from ipaas_assets.sync.engine import ActiveFlow, Engine, flow_targets
+from ipaas_assets.sync.model import Counts, Lane, Mode, TargetWork
+from ipaas_assets.sync.pull import Pulled, Puller
+from ipaas_resources.core.errors import ConfigurationError, IpaasError, LeaseLostError, RetryError, StopError
+from ipaas_resources.core.values import encode
+from ipaas_resources.store import registry
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[Counts], None]
+
+#: Scopes of one system that are pulled at the same time; the product's own limits hold below this anyway.
+_PULLS_AT_ONCE = 2
+#: Seconds between looks at the queue while others work on it.
+_IDLE = 0.2
+
+
+class RunResult(msgspec.Struct, kw_only=True):
+    """What a run did and what it left."""
+
+    flow: str
+    mode: str
+    run: int
+    trace_id: str
+    counts: Counts
+    pulled: dict[str, Pulled]  # by scope
+    pending: int = 0
+    dead: int = 0
+    review: int = 0
+    warnings: list[str] = []
+    error: str = ""
+    #: False: trying again cannot help until something is mended.
+    retryable: bool = True
+
+
+class FlowRun:
+    """Runs one flow. Any number of them, here or on other machines, share the work without a duplicate."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        flow: str,
+        *,
+        mode: Mode = "incremental",
+        lane: Lane = Lane.BATCH,
+        pull: bool = True,
+        targets: list[str] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._engine = engine
+        self._flow: ActiveFlow = engine.flow(flow)
+        self._mode = mode
+        self._lane = lane
+        self._pull = pull
+        self._targets = targets
+        self._progress = progress
+        self._pulled: dict[str, Pulled] = {}
+        self._pulling = asyncio.Event()  # set: the pull has ended
+        self._wake = asyncio.Event()
+
+    async def run(self) -> RunResult:
+        """Do the work. A failure that ends the run is in the result as a sentence, beside what was done before it."""
+        engine = self._engine
+        if not self._flow.stored.enabled:
+            raise ConfigurationError(
+                f"Flow {self._flow.name!r} is disabled. Enable it with `ipaas flows enable {self._flow.name}`."
+            )
+        started = engine.clock.monotonic()
+        trace_id = engine.ids.trace_id()
+        rows = await engine.database.rows(
+            "run_start", flow=self._flow.name, mode=self._mode, trace_id=trace_id
+        )
+        run = int(rows[0].run)
+        calls = dict(engine.calls)
+        drain = Drain(
+            engine.database,
+            clock=engine.clock,
+            ids=engine.ids,
+            options=engine.options,
+            lookups=engine.lookups,
+            sides=engine.sides(),
+            run=run,
+            trace_id=trace_id,
+        )
+        result = RunResult(
+            flow=self._flow.name,
+            mode=self._mode,
+            run=run,
+            trace_id=trace_id,
+            counts=drain.counts,
+            pulled=self._pulled,
+        )
+        try:
+            await self._work(drain, trace_id, run, result)
+        finally:
+            await drain.first_contact.close()
+            counts = drain.counts
+            counts.reads = engine.calls["read"] - calls.get("read", 0)
+            counts.writes = engine.calls["write"] - calls.get("write", 0)
+            counts.seconds = engine.clock.monotonic() - started
+            counts.received = sum(pulled.received for pulled in self._pulled.values())
+            counts.changed = sum(pulled.changed for pulled in self._pulled.values())
+            result.warnings += [pulled.warning for pulled in self._pulled.values() if pulled.warning]
+            for row in await engine.database.rows("queue_state", flow=self._flow.name, horizon=0):
+                if row.state in {"due", "parked"}:
+                    result.pending += row.items
+                elif row.state == "dead":
+                    result.dead += row.items
+                else:
+                    result.review += row.items
+            await engine.database.rows(
+                "run_end", run=run, counts=encode(counts).decode(), error=result.error or None
+            )
+        return result
+
+    async def _work(self, drain: Drain, trace_id: str, run: int, result: RunResult) -> None:
+        works = [
+            work
+            for work in await self._engine.works(self._flow)
+            if self._targets is None or work.queue.target in self._targets
+        ]
+        self._refuse_paused(works)
+        if self._mode == "replan":
+            await self._replan(trace_id)
+        errors: list[IpaasError] = []
+
+        async def guarded(step: Coroutine[Any, Any, None]) -> None:
+            try:
+                await step
+            except IpaasError as error:
+                errors.append(error)
+
+        async def pulls() -> None:
+            try:
+                if self._pull:
+                    await self._pull_all(trace_id, run, errors)
+            finally:
+                self._pulling.set()
+                self._wake.set()
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(guarded(pulls()))
+            for work in works:
+                for _ in range(self._engine.options.writers):
+                    group.create_task(guarded(self._drain_target(drain, work)))
+        if errors:
+            first = next((error for error in errors if isinstance(error, StopError)), errors[0])
+            result.error = first.message
+            result.retryable = not isinstance(first, StopError)
+
+    def _refuse_paused(self, works: list[TargetWork]) -> None:
+        source = self._engine.system(self._flow.compiled.flow.source.system)
+        for system in [source, *(work.system for work in works)]:
+            if system.paused:
+                raise ConfigurationError(
+                    f"System {system.name!r} is paused, so flow {self._flow.name!r} does not run. "
+                    f"Resume it with `ipaas systems resume {system.name}`."
+                )
+
+    async def _replan(self, trace_id: str) -> None:
+        source = self._flow.compiled.flow.source
+        targets = [
+            target
+            for target in flow_targets(self._flow.compiled, self._flow.stored.version)
+            if self._targets is None or target["target"] in self._targets
+        ]
+        await registry.raise_all(
+            self._engine.database,
+            system=source.system,
+            entity=source.entity,
+            scopes=None if source.scopes == "all" else list(source.scopes),
+            targets=targets,
+            trace_id=trace_id,
+        )
+
+    # --- pull ------------------------------------------------------------------------------------------------------
+
+    async def _pull_all(self, trace_id: str, run: int, errors: list[IpaasError]) -> None:
+        source = self._flow.compiled.flow.source
+        scopes = await self._engine.scopes(source.system, source.scopes)
+        gate = asyncio.Semaphore(_PULLS_AT_ONCE)
+
+        async def one(scope: str) -> None:
+            async with gate:
+                try:
+                    await self._pull_scope(scope, trace_id, run)
+                except IpaasError as error:
+                    # One scope that fails never stops the others.
+                    errors.append(error)
+
+        await asyncio.gather(*(one(scope) for scope in scopes))
+
+    async def _pull_scope(self, scope: str, trace_id: str, run: int) -> None:
+        source = self._flow.compiled.flow.source
+        puller = Puller(
+            self._engine.database,
+            await self._engine.source(source.system, source.entity, scope),
+            clock=self._engine.clock,
+            options=self._engine.options,
+            lane=self._lane,
+            trace_id=trace_id,
+            run=run,
+            on_page=self._on_page,
+        )
+        self._pulled[scope] = puller.pulled
+        await puller.run(full=self._mode == "full")
+
+    async def _on_page(self, _pulled: Pulled) -> None:
+        self._wake.set()
+
+    # --- drain -----------------------------------------------------------------------------------------------------
+
+    async def _drain_target(self, drain: Drain, work: TargetWork) -> None:
+        waited = 0.0
+        while True:
+            ended = self._pulling.is_set()
+            try:
+                done = await drain.one_batch(work)
+            except LeaseLostError as error:
+                if error.code == "flow_switched":
+                    return
+                log.warning(error.message)
+                continue
+            if done:
+                waited = 0.0
+                self._wake.set()
+                if self._progress is not None:
+                    self._progress(drain.counts)
+                continue
+            if not ended:
+                self._wake.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), timeout=_IDLE)
+                continue
+            pause = await self._next_due(work)
+            if pause is None or waited + pause > self._engine.options.patience:
+                return
+            pause = max(pause, 0.02)
+            waited += pause
+            await self._engine.clock.sleep(pause)
+
+    async def _next_due(self, work: TargetWork) -> float | None:
+        """Seconds until this target has something to do, None when it has not."""
+        rows = await self._engine.database.rows(
+            "due_in", flow=work.queue.flow, target=work.queue.target, parents=list(work.queue.parents)
+        )
+        seconds = rows[0][0]
+        return None if seconds is None else max(0.0, float(seconds))
+
+
+async def run_flow(
+    engine: Engine,
+    flow: str,
+    *,
+    mode: Mode = "incremental",
+    lane: Lane = Lane.BATCH,
+    pull: bool = True,
+    targets: list[str] | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Run one flow to the end. Raises ConfigurationError for an unknown, disabled or paused one."""
+    return await FlowRun(
+        engine, flow, mode=mode, lane=lane, pull=pull, targets=targets, progress=progress
+    ).run()
+
+
+async def pull_entity(
+    engine: Engine, system: str, entity: str, *, mode: Mode = "incremental", lane: Lane = Lane.BATCH
+) -> dict[str, Pulled]:
+    """Pull one entity of every scope into the mirror, raising work for its flows. Raises the first error after all."""
+    if engine.system(system).paused:
+        raise ConfigurationError(
+            f"System {system!r} is paused. Resume it with `ipaas systems resume {system}`."
+        )
+    trace_id = engine.ids.trace_id()
+    pulled: dict[str, Pulled] = {}
+    failed: list[RetryError | StopError] = []
+    for scope in await engine.scopes(system):
+        puller = Puller(
+            engine.database,
+            await engine.source(system, entity, scope),
+            clock=engine.clock,
+            options=engine.options,
+            lane=lane,
+            trace_id=trace_id,
+            run=None,
+        )
+        pulled[scope] = puller.pulled
+        try:
+            await puller.run(full=mode == "full")
+        except (RetryError, StopError) as error:
+            failed.append(error)
+    if failed:
+        raise failed[0]
+    return pulled
