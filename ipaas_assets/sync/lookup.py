@@ -19,19 +19,26 @@ from mappings.mapped import MISSING, LinkHit, Mapped, Missing, RefUse
 
 
 class References:
-    """Answers `ref` and `lookup` rules from what was read before; notes what it could not answer."""
+    """The links behind `ref` rules of one batch, and the lookup tables.
+
+    A reference is followed from the record's own scope: the same id in two companies is two records.
+    """
 
     def __init__(self, lookups: dict[str, dict[str, Any]]) -> None:
         self._lookups = lookups
-        self._links: dict[tuple[str, str, str], LinkHit | None] = {}
-        self.asked: set[tuple[str, str, str]] = set()
+        self._links: dict[tuple[str, str, str, str], LinkHit | None] = {}
+        self._asked: set[tuple[str, str, str, str]] = set()
 
-    def link(self, ref: RefUse, value: str) -> LinkHit | None:
-        """The other side of a link, None where it is not known (yet)."""
-        key = (ref.flow, ref.target, value)
+    def at(self, scope: str) -> ScopedReferences:
+        """The references of records of one scope."""
+        return ScopedReferences(self, scope)
+
+    def link(self, scope: str, ref: RefUse, value: str) -> LinkHit | None:
+        """The other side of a link; None where it is not known, and then it is noted as asked for."""
+        key = (ref.flow, ref.target, scope, value)
         hit = self._links.get(key)
         if hit is None and key not in self._links:
-            self.asked.add(key)
+            self._asked.add(key)
         return hit
 
     def lookup(self, table: str, key: str) -> Any | Missing:
@@ -43,24 +50,42 @@ class References:
 
         `sides` maps a flow's name to its source system: the link is read from the side that our own source is on.
         """
-        asked, self.asked = self.asked, set()
+        asked, self._asked = self._asked, set()
         if not asked:
             return False
-        groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for flow, target, value in asked:
-            groups[flow, target].append(value)
-            self._links[flow, target, value] = None
-        for (flow, target), values in groups.items():
+        groups: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
+        for flow, target, scope, value in sorted(asked):
+            groups[flow, target].append({"scope": scope, "id": value})
+            self._links[flow, target, scope, value] = None
+        for (flow, target), keys in groups.items():
             forward = sides.get(flow, ("", ""))[0] == work.queue.source_system
             rows = await database.rows(
                 "links_by_record" if forward else "links_by_target",
                 flow=flow,
                 target=target,
-                keys=encode([{"id": value} for value in sorted(values)]).decode(),
+                keys=encode(keys).decode(),
             )
             for row in rows:
-                self._links[flow, target, row.record] = LinkHit(scope=row.target_scope, id=row.target_id)
+                self._links[flow, target, row.scope, row.record] = LinkHit(
+                    scope=row.target_scope, id=row.target_id
+                )
         return True
+
+
+class ScopedReferences:
+    """What the rules of one record see: `mappings.mapped.Resolver`."""
+
+    def __init__(self, references: References, scope: str) -> None:
+        self._references = references
+        self._scope = scope
+
+    def link(self, ref: RefUse, value: str) -> LinkHit | None:
+        """The other side of a link, None where it is not known (yet)."""
+        return self._references.link(self._scope, ref, value)
+
+    def lookup(self, table: str, key: str) -> Any | Missing:
+        """The entry of a lookup table."""
+        return self._references.lookup(table, key)
 
 
 class KeyListing(msgspec.Struct):

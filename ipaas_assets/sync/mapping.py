@@ -39,8 +39,9 @@ def _want(work: TargetWork, item: Claimed, references: References) -> None:
     if item.deleted or item.document is None:
         return
     try:
-        for ref, value in work.target.wants(item.document, item.scope, item.record, references):
-            references.link(ref, value)
+        near = references.at(item.scope)
+        for ref, value in work.target.wants(item.document, item.scope, item.record, near):
+            near.link(ref, value)
     except RecordError:
         return  # mapping meets the same fault and sets the record aside with its reason
 
@@ -52,7 +53,7 @@ def _map(work: TargetWork, item: Claimed, references: References) -> Mapped | Re
     try:
         if not work.target.when(document, item.scope):
             return None
-        image = work.target.map(document, item.scope, item.record, references)
+        image = work.target.map(document, item.scope, item.record, references.at(item.scope))
     except RecordError as error:
         return error
     if image.files:

@@ -184,14 +184,14 @@ SELECT extract(epoch FROM min(greatest(w.due_at, coalesce(w.lease_until, w.due_a
 -- name: links_by_record
 SELECT l.scope, l.record, l.target_scope, l.target_id
   FROM json_to_recordset(CAST(:keys AS json)) AS k(scope text, id text)
-  JOIN links l ON l.flow = :flow AND l.target = :target AND l.record = k.id AND (k.scope IS NULL OR l.scope = k.scope)
+  JOIN links l ON l.flow = :flow AND l.target = :target AND l.record = k.id AND l.scope = k.scope
  WHERE l.state = 'linked' AND l.target_id IS NOT NULL
 
 -- name: links_by_target
 SELECT l.target_scope AS scope, l.target_id AS record, l.scope AS target_scope, l.record AS target_id
   FROM json_to_recordset(CAST(:keys AS json)) AS k(scope text, id text)
   JOIN links l ON l.flow = :flow AND l.target = :target AND l.target_id = k.id
-              AND (k.scope IS NULL OR l.target_scope = k.scope)
+              AND l.target_scope = k.scope
  WHERE l.state = 'linked'
 
 -- name: target_keys_add
