@@ -53,7 +53,7 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "Making .venv with uv and $$("$$python" --version)"; \
 		uv venv --quiet --allow-existing --python "$$("$$python" -c 'import sys; print(sys.executable)')" .venv; \
 		echo "Installing the pinned packages (once, about a minute on a fresh machine)"; \
-		uv pip sync --python $(BIN)/python requirements.lock; \
+		uv pip sync --compile-bytecode --python $(BIN)/python requirements.lock; \
 		uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
 	else \
 		echo "Making .venv with $$("$$python" --version)"; \

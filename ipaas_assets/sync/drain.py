@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import defaultdict
+from contextlib import AbstractContextManager
 from typing import Any
 
 import msgspec
@@ -72,7 +73,8 @@ class Drain:
             StopError: the target system cannot be worked with (credentials, configuration); its items stay queued.
         """
         killpoints.before("K12")
-        batch = await self._claim(work, alone=False) or await self._claim(work, alone=True)
+        with self._stage("claim"):
+            batch = await self._claim(work, alone=False) or await self._claim(work, alone=True)
         if batch is None:
             return 0
         started = self._clock.monotonic()
@@ -109,21 +111,31 @@ class Drain:
         return work.system.settle_wait
 
     async def _work(self, work: TargetWork, batch: Batch, started: float) -> None:
-        references = References(self._lookups)
-        mapped = await map_batch(self._database, work, batch.items, references, self._sides)
-        killpoints.after("K07")
-        seen = await self.first_contact.look(work, batch.items, mapped)
-        decisions = [
-            decide(work, item, image, look)
-            for item, image, look in zip(batch.items, mapped, seen, strict=True)
-        ]
+        with self._stage("map"):
+            references = References(self._lookups)
+            killpoints.before("K07")
+            mapped = await map_batch(self._database, work, batch.items, references, self._sides)
+            killpoints.after("K07")
+        with self._stage("look"):
+            seen = await self.first_contact.look(work, batch.items, mapped)
+        with self._stage("plan"):
+            decisions = [
+                decide(work, item, image, look)
+                for item, image, look in zip(batch.items, mapped, seen, strict=True)
+            ]
         sends = [number for number, decision in enumerate(decisions) if decision.operation is not None]
-        intent = await self._open_intent(work, batch, decisions, sends)
+        with self._stage("intend"):
+            intent = await self._open_intent(work, batch, decisions, sends)
         if intent is None:
             await self._release(work, batch)
             return
-        results = await self._send(work, batch, decisions, started)
-        await self._settle(work, batch, decisions, results, intent)
+        with self._stage("write"):
+            results = await self._send(work, batch, decisions, started)
+        with self._stage("settle"):
+            await self._settle(work, batch, decisions, results, intent)
+
+    def _stage(self, name: str) -> AbstractContextManager[None]:
+        return self.counts.stage(name, self._clock)
 
     async def _open_intent(
         self, work: TargetWork, batch: Batch, decisions: list[Decision], sends: list[int]

@@ -129,7 +129,6 @@ class Engine:
         def count(kind: str) -> None:
             self.calls[kind] += 1
 
-        ca_file = document.settings.get("ca_file")
         connector = connectors.create(
             document,
             Environment(
@@ -139,7 +138,7 @@ class Engine:
                 limits=self._limits,
                 secret=secret,
                 transport=self._transports.get(document.system),
-                ca_file=str(ca_file) if ca_file else None,
+                ca_file=document.ca_file,
                 policy=document.limits.policy() if document.limits else None,
                 count_call=count,
             ),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
 
 from ipaas_resources.connectors.base import Connector, EntityCapabilities, SystemDocument
+from ipaas_resources.core.clock import Clock
 from ipaas_resources.core.errors import IpaasError
 from ipaas_resources.core.records import Operation
 from ipaas_resources.core.schema import EntitySchema
@@ -152,7 +155,18 @@ class Counts(msgspec.Struct, kw_only=True):
     writes: int = 0
     fenced: int = 0
     seconds: float = 0.0
+    #: Where the time went: stage -> seconds, summed over all workers of the run (they overlap).
+    stages: dict[str, float] = msgspec.field(default_factory=dict)
     per_target: dict[str, Counter[str]] = msgspec.field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def stage(self, name: str, clock: Clock) -> Iterator[None]:
+        """Add the time inside the block to a stage."""
+        started = clock.monotonic()
+        try:
+            yield
+        finally:
+            self.stages[name] = self.stages.get(name, 0.0) + clock.monotonic() - started
 
     def add(self, target: str, outcome: OutcomeName, many: int = 1) -> None:
         """Count items of one target."""

@@ -20,6 +20,7 @@ from ipaas_resources.core.errors import (
 )
 from ipaas_resources.core.ids import derived_guid
 from ipaas_resources.core.records import FileRef, Found, LineWrites, Operation, OperationKind
+from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.core.values import Document, encode_canonical
 from ipaas_resources.store.queue import Claimed, Link
 from mappings.mapped import LineImage, Mapped, Unresolved
@@ -241,7 +242,7 @@ def _update(
     lines, images, review = _line_writes(work, mapped.lines, link, target)
     if review is not None:
         return review
-    sent = {**link.sent, **_sent(work, {**values}, mapped.files)}
+    sent = {**link.sent, **_sent(work, values, mapped.files)}
     parked = _waits(mapped.unresolved[0]) if mapped.unresolved else None
     if not changed and not files and not lines:
         outcome = OutcomeName.PARKED if parked else OutcomeName.NO_CHANGE
@@ -297,8 +298,7 @@ def _current(work: TargetWork, link: Link, target: Found | None) -> Document:
 
 
 def _same(work: TargetWork, name: str, before: object, after: object) -> bool:
-    field = work.schema.field(name)
-    if field is not None and field.sensitivity == "secret":
+    if name in _fields(work.schema).secret:
         return before == _secret_mark(after)
     if before is _ABSENT:
         # A field that neither we nor the target ever had a value for: null is what is there already.
@@ -322,27 +322,44 @@ def _same_file(before: object, after: FileRef) -> bool:
 
 def _sendable(work: TargetWork, values: Document, *, create: bool) -> Document:
     """The values that this kind of write may carry."""
-    fields = _settable(work)[0 if create else 1]
-    return {name: value for name, value in values.items() if name in fields}
+    fields = _fields(work.schema)
+    allowed = fields.creatable if create else fields.updatable
+    if allowed.issuperset(values):
+        return values
+    return {name: value for name, value in values.items() if name in allowed}
 
 
-def _settable(work: TargetWork) -> tuple[frozenset[str], frozenset[str]]:
-    cached = _SETTABLE.get(id(work.schema))
-    if cached is None or cached[0] is not work.schema:
-        create = frozenset(field.name for field in work.schema.fields if field.creatable)
-        update = frozenset(field.name for field in work.schema.fields if field.updatable)
-        cached = _SETTABLE[id(work.schema)] = (work.schema, create, update)
-    return cached[1], cached[2]
+class _Fields(msgspec.Struct, frozen=True):
+    """What a schema allows, as sets: asked for every record."""
+
+    schema: EntitySchema
+    creatable: frozenset[str]
+    updatable: frozenset[str]
+    secret: frozenset[str]
 
 
-_SETTABLE: dict[int, tuple[object, frozenset[str], frozenset[str]]] = {}
+def _fields(schema: EntitySchema) -> _Fields:
+    known = _FIELDS.get(id(schema))
+    if known is None or known.schema is not schema:
+        known = _FIELDS[id(schema)] = _Fields(
+            schema,
+            frozenset(field.name for field in schema.fields if field.creatable),
+            frozenset(field.name for field in schema.fields if field.updatable),
+            frozenset(field.name for field in schema.fields if field.sensitivity == "secret"),
+        )
+    return known
+
+
+_FIELDS: dict[int, _Fields] = {}
 
 
 def _sent(work: TargetWork, values: Document, files: dict[str, FileRef]) -> Document:
+    secret = _fields(work.schema).secret
+    if not files and secret.isdisjoint(values):
+        return values
     sent = dict(values)
-    for field in work.schema.fields:
-        if field.sensitivity == "secret" and field.name in sent:
-            sent[field.name] = _secret_mark(sent[field.name])
+    for name in secret & sent.keys():
+        sent[name] = _secret_mark(sent[name])
     for name, file in files.items():
         sent[name] = file.to_value()
     return sent

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipaas_assets.sync.model import Lane, Options, System
+from ipaas_assets.sync.model import Counts, Lane, Options, System
 from ipaas_resources.core import killpoints
 from ipaas_resources.core.clock import Clock
 from ipaas_resources.core.errors import (
@@ -30,6 +30,8 @@ from mappings.contract import Contract
 
 log = logging.getLogger(__name__)
 
+#: Seconds between looks at a lease that somebody else holds.
+_LEASE_LOOK = 0.25
 #: Rows of one statement: more make it slower per row and hold locks longer.
 _CHUNK = 1000
 
@@ -85,7 +87,9 @@ def prepare(
             document = {name: value for name, value in document.items() if name not in secret}
         body = document
         if volatile:
-            body = {name: value for name, value in document.items() if name not in volatile}
+            body = document.copy()
+            for name in volatile:
+                body.pop(name, None)
         rows.append(
             Row(
                 id=record,
@@ -129,6 +133,7 @@ class Puller:
         trace_id: str,
         run: int | None,
         on_page: Callable[[Pulled], Awaitable[None]] | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._database = database
         self._source = source
@@ -138,6 +143,7 @@ class Puller:
         self._trace_id = trace_id
         self._run = run
         self._on_page = on_page
+        self._counts = counts or Counts()
         self._volatile = frozenset(field.name for field in source.schema.fields if field.volatile)
         self._secret = frozenset(
             field.name for field in source.schema.fields if field.sensitivity == "secret"
@@ -156,9 +162,13 @@ class Puller:
             StopError: it cannot go on until something is mended.
         """
         await self._database.rows("entity_state_ensure", **self._key)
-        state = await self._database.rows("entity_lease_take", **self._key, seconds=self._options.lease)
+        state = await self._take_lease()
         if not state:
             self.pulled.busy = True
+            self.pulled.warning = (
+                f"{self._source.system.name}/{self._source.entity} is being pulled by another worker; its changes come "
+                "with that pull."
+            )
             return self.pulled
         self._token = state[0].lease_token
         error: str | None = None
@@ -177,6 +187,16 @@ class Puller:
         finally:
             await self._database.rows("entity_lease_drop", **self._key, token=self._token, error=error)
         return self.pulled
+
+    async def _take_lease(self) -> list[Any]:
+        """The entity's lease; a short pull of another worker, or the lease of one that died, is waited for."""
+        waited = 0.0
+        while True:
+            state = await self._database.rows("entity_lease_take", **self._key, seconds=self._options.lease)
+            if state or waited >= self._options.patience:
+                return state
+            await self._clock.sleep(_LEASE_LOOK)
+            waited += _LEASE_LOOK
 
     async def _state(self) -> Any:
         rows = await self._database.rows("entity_state_read", **self._key)
@@ -225,14 +245,16 @@ class Puller:
         while True:
             (number,) = await self._database.rows("read_number_next")
             try:
-                page = await anext(pages)
+                with self._counts.stage("pull: read and convert", self._clock):
+                    page = await anext(pages)
             except StopAsyncIteration:
                 return
             yield page, number[0]
 
     async def _store_page(self, page: Page, number: int, scan: int, *, full: bool, first: bool) -> None:
         changes = await self._with_gaps_read(page.changes)
-        rows = prepare(changes, number, self._volatile, self._secret)
+        with self._counts.stage("pull: hash", self._clock):
+            rows = prepare(changes, number, self._volatile, self._secret)
         deletes = {change.id: change for change in changes if change.kind is ChangeKind.DELETE and change.id}
         if not self._last_word_is_delete(changes, deletes):
             alive = {change.id for change in changes if change.kind is ChangeKind.UPSERT}
@@ -291,7 +313,8 @@ class Puller:
             return changed
 
         killpoints.before("K06")
-        self.pulled.changed += await self._database.repeatable(work)
+        with self._counts.stage("pull: store", self._clock):
+            self.pulled.changed += await self._database.repeatable(work)
         killpoints.after("K06")
         self.pulled.received += len(rows) + len(deletes) + len(faults)
         self.pulled.set_aside += sum(1 for row in news if row.bad_code)

@@ -146,7 +146,7 @@ class FlowRun:
         async def pulls() -> None:
             try:
                 if self._pull:
-                    await self._pull_all(trace_id, run, errors)
+                    await self._pull_all(trace_id, run, errors, drain.counts)
             finally:
                 self._pulling.set()
                 self._wake.set()
@@ -188,7 +188,7 @@ class FlowRun:
 
     # --- pull ------------------------------------------------------------------------------------------------------
 
-    async def _pull_all(self, trace_id: str, run: int, errors: list[IpaasError]) -> None:
+    async def _pull_all(self, trace_id: str, run: int, errors: list[IpaasError], counts: Counts) -> None:
         source = self._flow.compiled.flow.source
         scopes = await self._engine.scopes(source.system, source.scopes)
         gate = asyncio.Semaphore(_PULLS_AT_ONCE)
@@ -196,14 +196,14 @@ class FlowRun:
         async def one(scope: str) -> None:
             async with gate:
                 try:
-                    await self._pull_scope(scope, trace_id, run)
+                    await self._pull_scope(scope, trace_id, run, counts)
                 except IpaasError as error:
                     # One scope that fails never stops the others.
                     errors.append(error)
 
         await asyncio.gather(*(one(scope) for scope in scopes))
 
-    async def _pull_scope(self, scope: str, trace_id: str, run: int) -> None:
+    async def _pull_scope(self, scope: str, trace_id: str, run: int, counts: Counts) -> None:
         source = self._flow.compiled.flow.source
         puller = Puller(
             self._engine.database,
@@ -214,6 +214,7 @@ class FlowRun:
             trace_id=trace_id,
             run=run,
             on_page=self._on_page,
+            counts=counts,
         )
         self._pulled[scope] = puller.pulled
         await puller.run(full=self._mode == "full")

@@ -241,6 +241,8 @@ class SystemDocument(BaseModel):
     scopes: dict[str, str] = {}  # our short name -> the product's name or id of the company, division, tenant
     limits: LimitPolicyModel | None = None
     enabled: bool = True
+    #: PEM file of a private certificate authority that the system's hosts use, beside the public ones.
+    ca_file: str | None = None
     timezone: str = "UTC"  # of times that the product sends without a zone
     #: Seconds; None: the manifest's. A system nearer than the product's cloud may answer sooner for sure.
     max_server_time: float | None = None

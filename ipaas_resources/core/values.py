@@ -113,7 +113,8 @@ def canonical_datetime(moment: dt.datetime) -> str:
     """UTC text with six digits; a datetime without a zone is an error of the caller."""
     if moment.tzinfo is None:
         raise ValueError("the time carries no zone")
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+    # Not strftime: it writes the year 900 with three digits.
+    return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 _DATETIME = re.compile(

@@ -131,8 +131,6 @@ async def claim(
             {
                 "flow": queue.flow,
                 "target": queue.target,
-                "target_system": queue.target_system,
-                "target_entity": queue.target_entity,
                 "parents": list(queue.parents),
                 "alone": alone,
                 "batch": 1 if alone else batch,

@@ -157,7 +157,8 @@ links = sa.Table(
     sa.Column("etag", sa.Text),
     sa.Column("flow_version", sa.Integer, nullable=False),
     sa.Column("updated_at", _time, nullable=False, server_default=_now),
-    # One target record belongs to one source record, and is found from either side.
+    # One target record belongs to one source record, and is found from either side. A deleted link gives its target id
+    # and key up; `state` stands in no index, so that settling a link stays a HOT update.
     sa.Index(
         "links_target_idx",
         "flow",
@@ -165,7 +166,7 @@ links = sa.Table(
         "target_scope",
         "target_id",
         unique=True,
-        postgresql_where=sa.text("target_id IS NOT NULL AND state <> 'deleted'"),
+        postgresql_where=sa.text("target_id IS NOT NULL"),
     ),
     sa.Index(
         "links_target_key_idx",
@@ -174,7 +175,7 @@ links = sa.Table(
         "target_scope",
         "target_key",
         unique=True,
-        postgresql_where=sa.text("target_key IS NOT NULL AND state <> 'deleted'"),
+        postgresql_where=sa.text("target_key IS NOT NULL"),
     ),
     postgresql_with=_queue(80),
 )
@@ -207,8 +208,6 @@ work_items = sa.Table(
     sa.Column("error", sa.Text),
     sa.Index(
         "work_items_due_idx",
-        "target_system",
-        "target_entity",
         "flow",
         "target",
         "lane",

@@ -49,15 +49,5 @@ async def main(database: str, server: str, count: int, tasks: int, policy: Limit
 
 if __name__ == "__main__":
     database, server, count, tasks, requests, window, concurrency = sys.argv[1:]
-    print(
-        run_async(
-            main(
-                database,
-                server,
-                int(count),
-                int(tasks),
-                LimitPolicy(requests=int(requests), window=float(window), concurrency=int(concurrency)),
-            )
-        ),
-        flush=True,
-    )
+    policy = LimitPolicy(requests=int(requests), window=float(window), concurrency=int(concurrency))
+    sys.stdout.write(f"{run_async(main(database, server, int(count), int(tasks), policy))}\n")

@@ -23,11 +23,7 @@ PLENTY = LimitPolicy(requests=1_000_000, window=60.0, concurrency=5)
 
 @pytest.fixture
 def url(fresh_database):
-    engine = sa.create_engine(fresh_database.owner)
-    for table in (rate_budgets, concurrency_permits):
-        table.create(engine, checkfirst=True)
-    engine.dispose()
-    return fresh_database.owner
+    return fresh_database.app
 
 
 @pytest.fixture
@@ -58,7 +54,7 @@ async def rows(engine, table):
 async def eventually(condition, seconds=5.0):
     """Wait until the condition holds; fails after some seconds of real time."""
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what is waited for lies in the database or another process
             await asyncio.sleep(0.01)
 
 

@@ -27,20 +27,27 @@ SELECT nextval('read_numbers')
 -- name: mirror_changed
 -- Which of these rows are news: unknown, of another content, or back from the dead. An ordered version that is newer
 -- although the content is the same counts too, or an older read could replace it later.
+-- The rows carry the whole key, see work.sql for why.
+WITH r AS MATERIALIZED (
+    SELECT :system AS system, :entity AS entity, :scope AS scope, x.*
+      FROM json_to_recordset(CAST(:rows AS json)) AS x(id text, hash uuid, ord bigint)
+)
 SELECT r.id
-  FROM json_to_recordset(CAST(:rows AS json)) AS r(id text, hash uuid, ord bigint)
-  LEFT JOIN mirror m ON m.system = :system AND m.entity = :entity AND m.scope = :scope AND m.record = r.id
+  FROM r
+  LEFT JOIN mirror m ON m.system = r.system AND m.entity = r.entity AND m.scope = r.scope AND m.record = r.id
  WHERE m.record IS NULL OR m.hash <> r.hash OR m.deleted OR (:ordered AND m.ordering < r.ord)
 
 -- name: page_store
 -- One page: the mirror and the work it raises, as one statement. Rows stand once per id (the puller reduces a page).
 -- A lower version never replaces a higher one, tombstones included.
-WITH incoming AS (
-    SELECT * FROM json_to_recordset(CAST(:rows AS json))
-        AS r(id text, doc jsonb, hash uuid, etag text, ord bigint, bad_code text, bad_error text)
+WITH incoming AS MATERIALIZED (
+    SELECT :system AS system, :entity AS entity, :scope AS scope, x.*
+      FROM json_to_recordset(CAST(:rows AS json))
+        AS x(id text, doc jsonb, hash uuid, etag text, ord bigint, bad_code text, bad_error text)
 ), before AS (
-    SELECT m.record, m.hash, m.deleted FROM mirror m JOIN incoming i ON i.id = m.record
-     WHERE m.system = :system AND m.entity = :entity AND m.scope = :scope
+    SELECT m.record, m.hash, m.deleted
+      FROM incoming i
+      JOIN mirror m ON m.system = i.system AND m.entity = i.entity AND m.scope = i.scope AND m.record = i.id
 ), stored AS (
     INSERT INTO mirror AS m (system, entity, scope, record, document, hash, etag, ordering, read_number, trace_id)
     SELECT :system, :entity, :scope, id, doc, hash, etag, ord, :read_number, :trace_id FROM incoming ORDER BY id
@@ -82,13 +89,14 @@ SELECT (SELECT count(*) FROM news) AS news, (SELECT count(*) FROM raised) AS rai
 -- name: tombstones_store
 -- A tombstone that names no version (ord null) of an ordered entity keeps the one we know: a record that comes back has
 -- a higher one.
-WITH incoming AS (
-    SELECT * FROM json_to_recordset(CAST(:rows AS json)) AS r(id text, ord bigint)
+WITH incoming AS MATERIALIZED (
+    SELECT :system AS system, :entity AS entity, :scope AS scope, x.*
+      FROM json_to_recordset(CAST(:rows AS json)) AS x(id text, ord bigint)
 ), buried AS (
     UPDATE mirror m
        SET deleted = true, ordering = coalesce(i.ord, m.ordering), read_number = :read_number, trace_id = :trace_id, changed_at = now()
       FROM incoming i
-     WHERE m.system = :system AND m.entity = :entity AND m.scope = :scope AND m.record = i.id
+     WHERE m.system = i.system AND m.entity = i.entity AND m.scope = i.scope AND m.record = i.id
        AND NOT m.deleted AND m.ordering <= coalesce(i.ord, m.ordering)
     RETURNING m.record
 ), raised AS (

@@ -19,11 +19,19 @@ SELECT count(DISTINCT (scope, record)) AS records, min(raised_at) AS since
 
 -- name: retire_intents
 -- Closed intents have done their work; those that are open or unknown stay, however old.
-DELETE FROM intents WHERE intent IN (
-    SELECT intent FROM intents
-     WHERE state IN ('settled', 'resolved') AND opened_at < now() - make_interval(days => :days)
-     ORDER BY intent LIMIT :chunk)
+WITH gone AS (
+    DELETE FROM intents WHERE intent IN (
+        SELECT intent FROM intents
+         WHERE state IN ('settled', 'resolved') AND opened_at < now() - make_interval(days => :days)
+         ORDER BY intent LIMIT :chunk)
+    RETURNING 1
+)
+SELECT count(*) AS many FROM gone
 
 -- name: retire_runs
-DELETE FROM runs WHERE run IN (
-    SELECT run FROM runs WHERE started_at < now() - make_interval(days => :days) ORDER BY run LIMIT :chunk)
+WITH gone AS (
+    DELETE FROM runs WHERE run IN (
+        SELECT run FROM runs WHERE started_at < now() - make_interval(days => :days) ORDER BY run LIMIT :chunk)
+    RETURNING 1
+)
+SELECT count(*) AS many FROM gone

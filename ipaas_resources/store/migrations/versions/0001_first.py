@@ -121,14 +121,14 @@ def upgrade() -> None:
         "links",
         ["flow", "target", "target_scope", "target_id"],
         unique=True,
-        postgresql_where=sa.text("target_id IS NOT NULL AND state <> 'deleted'"),
+        postgresql_where=sa.text("target_id IS NOT NULL"),
     )
     op.create_index(
         "links_target_key_idx",
         "links",
         ["flow", "target", "target_scope", "target_key"],
         unique=True,
-        postgresql_where=sa.text("target_key IS NOT NULL AND state <> 'deleted'"),
+        postgresql_where=sa.text("target_key IS NOT NULL"),
     )
     op.create_table(
         "lookups",
@@ -272,7 +272,7 @@ def upgrade() -> None:
     op.create_index(
         "work_items_due_idx",
         "work_items",
-        ["target_system", "target_entity", "flow", "target", "lane", "due_at"],
+        ["flow", "target", "lane", "due_at"],
         unique=False,
         postgresql_where=sa.text("state IN ('due', 'parked')"),
     )

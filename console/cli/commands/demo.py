@@ -1,0 +1,86 @@
+"""ipaas demo: three simulated systems kept in step, to look at."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from console.cli.opening import run_async, say
+from console.demo import DemoOptions, DemoResult, demo_settings, first_sync, prepare_database, start_simulator
+from console.processes import Processes
+from console.up import start_dagster
+from ipaas_resources.settings import load_settings
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End after the first sync (without the Dagster UI).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the first sync.")
+@click.option("--prefill", is_flag=True, help="Targets hold 30 % of the records already, 10 of them twice.")
+@click.option("--seed", type=int, help="Seed of the generated part of the world.")
+@click.option(
+    "--simulator",
+    type=click.Path(path_type=Path),
+    help="Use a running simulator: the file with its ready line.",
+)
+@click.option(
+    "--keep", is_flag=True, help="Go on with the demo's database instead of an empty one (with --simulator)."
+)
+@click.option("--full", is_flag=True, help="Read all records, not only changes.")
+def demo(
+    *,
+    once: bool,
+    as_json: bool,
+    prefill: bool,
+    seed: int | None,
+    simulator: Path | None,
+    keep: bool,
+    full: bool,
+) -> None:
+    """Start Business Central, Dataverse and a calibration lab as simulated systems and keep them in step."""
+    options = DemoOptions(once=once, keep=keep, prefill=prefill, seed=seed, full=full, simulator=simulator)
+    settings = demo_settings(load_settings())
+    with Processes(settings.state_dir, say) as processes:
+        prepare_database(settings, options, say)
+        if simulator is None:
+            say("Starting the simulated systems")
+            ready = start_simulator(processes, settings, options, say)
+        else:
+            ready = json.loads(simulator.read_text(encoding="utf-8"))
+        for name, url in ready["urls"].items():
+            say(f"  {name}: {url}")
+        dagster = None if once else start_dagster(processes, settings, say)
+        result = run_async(first_sync(settings, ready, options, say))
+        _show(result, as_json=as_json)
+        if once:
+            sys.exit(0 if result.verified else 1)
+        assert dagster is not None
+        dagster.announce()
+        say(f"Another terminal works on the same demo with IPAAS_STATE_DIR={settings.state_dir}")
+        say("Ctrl-C ends the demo")
+        processes.watch()
+
+
+def _show(result: DemoResult, *, as_json: bool) -> None:
+    if as_json:
+        shown: dict[str, Any] = msgspec.to_builtins(result)
+        click.echo(json.dumps(shown))
+        return
+    click.echo(
+        f"{result.records} records read: {result.created} created, {result.adopted} adopted, {result.updated} updated, "
+        f"{result.skipped} skipped, {result.dead} dead, {result.review} for review in {result.seconds} s"
+    )
+    click.echo(
+        "Every target record is as it must be" if result.verified else "The targets are NOT as they must be:"
+    )
+    for difference in result.differences:
+        click.echo(f"  {difference}")
+    if result.error:
+        click.echo(f"  {result.error}", err=True)
+
+
+COMMANDS = [demo]

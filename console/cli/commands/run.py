@@ -1,0 +1,121 @@
+"""ipaas run: one run of one flow, or what it would do."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from console.cli.opening import engine, run_async
+from ipaas_assets.sync.dry_run import DryRun, DryRunResult
+from ipaas_assets.sync.model import Counts, Mode
+from ipaas_assets.sync.run import RunResult, run_flow
+from ipaas_resources.core.values import encode
+
+
+@click.command()
+@click.argument("flow")
+@click.option("--dry-run", is_flag=True, help="Plan only: show what would be written, write nothing.")
+@click.option("--full", is_flag=True, help="Read all source records, not only changes.")
+@click.option("--replan", is_flag=True, help="Map all known records again, without waiting for a change.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--samples", default=20, show_default=True, help="Records that a dry run shows in full.")
+def run(flow: str, *, dry_run: bool, full: bool, replan: bool, as_json: bool, samples: int) -> None:
+    """Run FLOW now: read its source, map, write its targets."""
+    if full and replan:
+        raise click.UsageError(
+            "--full and --replan do not go together: --full reads the source, --replan does not."
+        )
+    mode: Mode = "full" if full else "replan" if replan else "incremental"
+    if dry_run:
+        _show_dry_run(run_async(_dry_run(flow, mode, samples, quiet=as_json)), as_json=as_json)
+        return
+    result = run_async(_run(flow, mode, quiet=as_json))
+    _show_run(result, as_json=as_json)
+    if result.error:
+        click.echo(f"ipaas: {result.error}", err=True)
+        sys.exit(1)
+
+
+def _progress(*, quiet: bool) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet or not sys.stderr.isatty(),
+    )
+
+
+async def _run(flow: str, mode: Mode, *, quiet: bool) -> RunResult:
+    async with engine() as opened:
+        with _progress(quiet=quiet) as progress:
+            task = progress.add_task(f"{flow}: reading")
+
+            def show(counts: Counts) -> None:
+                progress.update(task, description=f"{flow}: {_outcomes(counts.outcomes)}")
+
+            return await run_flow(opened, flow, mode=mode, pull=mode != "replan", progress=show)
+
+
+async def _dry_run(flow: str, mode: Mode, samples: int, *, quiet: bool) -> DryRunResult:
+    async with engine() as opened:
+        with _progress(quiet=quiet) as progress:
+            task = progress.add_task(f"{flow}: reading")
+
+            def show(read: int) -> None:
+                progress.update(task, description=f"{flow}: {read} records read")
+
+            return await DryRun(opened, flow, mode=mode, samples=samples, progress=show).run()
+
+
+def _outcomes(outcomes: Any) -> str:
+    return (
+        ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items()) if count) or "nothing to do"
+    )
+
+
+def _show_run(result: RunResult, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(encode(result).decode())
+        return
+    counts = result.counts
+    click.echo(
+        f"{result.flow}: {counts.received} read, {counts.changed} changed in {counts.seconds:.1f} s "
+        f"({counts.reads} reading and {counts.writes} writing calls)"
+    )
+    for target, outcomes in sorted(counts.per_target.items()):
+        click.echo(f"  {target}: {_outcomes(outcomes)}")
+    left = {"pending": result.pending, "dead": result.dead, "for review": result.review}
+    if any(left.values()):
+        click.echo("  left: " + ", ".join(f"{count} {name}" for name, count in left.items() if count))
+    for warning in result.warnings:
+        click.echo(f"  warning: {warning}")
+
+
+def _show_dry_run(result: DryRunResult, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(encode(result).decode())
+        return
+    click.echo(f"{result.flow}: {result.read} read, {result.reads} reading calls, nothing written")
+    for target, counts in result.counts.items():
+        click.echo(
+            f"  {target}: " + (", ".join(f"{n} would {w}" for w, n in sorted(counts.items())) or "nothing")
+        )
+    for planned in result.samples:
+        scope = f"{planned.scope}/" if planned.scope else ""
+        click.echo(f"  {planned.target} {scope}{planned.record}: would {planned.would}")
+        if planned.reason:
+            click.echo(f"      {planned.reason}")
+        for field, (before, after) in planned.changes.items():
+            click.echo(
+                f"      {field}: {json.dumps(before, default=str)} -> {json.dumps(after, default=str)}"
+            )
+
+
+COMMANDS = [run]

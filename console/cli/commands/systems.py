@@ -1,0 +1,112 @@
+"""ipaas systems: the connected systems."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from console.cli.opening import engine, run_async
+from ipaas_assets.sync.apply import apply_systems
+from ipaas_resources.core.errors import ConfigurationError, IpaasError
+from ipaas_resources.store import registry
+
+
+@click.group()
+def systems() -> None:
+    """Connected systems: apply, list, test, pause, resume."""
+
+
+@systems.command("apply")
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+def apply_command(path: Path) -> None:
+    """Store the system documents of a YAML file or folder."""
+
+    async def work() -> list[str]:
+        async with engine(load=False) as opened:
+            return await apply_systems(opened, path)
+
+    for name in run_async(work()):
+        click.echo(f"{name}: stored")
+
+
+@systems.command("list")
+@click.option("--json", "as_json", is_flag=True, help="One JSON array.")
+def list_command(*, as_json: bool) -> None:
+    """List the systems."""
+
+    async def work() -> list[registry.StoredSystem]:
+        async with engine(load=False) as opened:
+            return await registry.list_systems(opened.database)
+
+    found = run_async(work())
+    if as_json:
+        rows = [{"system": each.system, "connector": each.connector, "state": _state(each)} for each in found]
+        click.echo(json.dumps(rows))
+        return
+    if not found:
+        click.echo("There are no systems yet. Add one with `ipaas systems apply FILE`.")
+    for each in found:
+        click.echo(f"{each.system:<20} {each.connector:<20} {_state(each)}")
+
+
+def _state(system: registry.StoredSystem) -> str:
+    if not system.document.get("enabled", True):
+        return "disabled"
+    return "paused" if system.paused else "on"
+
+
+@systems.command("test")
+@click.argument("names", nargs=-1)
+def test_command(names: tuple[str, ...]) -> None:
+    """Reach systems, sign in, and see every configured scope (all systems when none is named)."""
+
+    async def work() -> bool:
+        good = True
+        async with engine() as opened:
+            for name in names or tuple(sorted(opened.systems)):
+                try:
+                    health = await opened.system(name).connector.check()
+                except ConfigurationError:
+                    if names:
+                        raise
+                    good = False
+                except IpaasError as error:
+                    click.echo(f"{name}: {error.message}", err=True)
+                    good = False
+                else:
+                    scopes = f", scopes {', '.join(health.scopes)}" if any(health.scopes) else ""
+                    click.echo(f"{name}: {health.product} answers; {health.detail}{scopes}")
+        return good
+
+    if not run_async(work()):
+        sys.exit(1)
+
+
+def _pause(name: str, *, paused: bool) -> None:
+    async def work() -> bool:
+        async with engine(load=False) as opened:
+            return await registry.pause_system(opened.database, name, paused=paused)
+
+    if not run_async(work()):
+        raise ConfigurationError(f"There is no system {name!r}. `ipaas systems list` shows those there are.")
+    click.echo(f"{name}: {'paused; its work waits' if paused else 'on'}")
+
+
+@systems.command("pause")
+@click.argument("name")
+def pause_command(name: str) -> None:
+    """Stop working with a system; its work waits."""
+    _pause(name, paused=True)
+
+
+@systems.command("resume")
+@click.argument("name")
+def resume_command(name: str) -> None:
+    """Work with a paused system again."""
+    _pause(name, paused=False)
+
+
+COMMANDS = [systems]

@@ -1,0 +1,59 @@
+"""`ipaas`: the command line. Every module of `console/cli/commands` offers its commands; there is no list to edit."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import pkgutil
+import sys
+
+import click
+
+from console.cli import commands
+from ipaas_resources.core.errors import IpaasError, StopError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ipaas")
+@click.option("--verbose", is_flag=True, help="Show log lines.")
+def cli(*, verbose: bool) -> None:
+    """Keep business systems in step."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.ERROR,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+for _module in pkgutil.iter_modules(commands.__path__):
+    for _command in importlib.import_module(f"{commands.__name__}.{_module.name}").COMMANDS:
+        cli.add_command(_command)
+
+
+def main() -> None:
+    """Run the command line. Exit code 1: it could not be done (one sentence says why); 2: the command is wrong."""
+    try:
+        cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Stopped.", err=True)
+        sys.exit(130)
+    except IpaasError as error:
+        click.echo(f"ipaas: {error.message}", err=True)
+        sys.exit(1 if isinstance(error, StopError) else 3)
+    except OSError as error:
+        click.echo(f"ipaas: {_os_sentence(error)}", err=True)
+        sys.exit(1)
+
+
+def _os_sentence(error: OSError) -> str:
+    place = f" ({error.filename})" if error.filename else ""
+    return f"The operating system refused{place}: {error.strerror or error}. Mend that and try again."
+
+
+if __name__ == "__main__":
+    main()

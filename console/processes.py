@@ -1,0 +1,126 @@
+"""The processes that a command starts beside itself: their ports, their logs, their end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+from ipaas_resources.core.errors import ConfigurationError, StopError
+
+#: Seconds a process gets to end by itself before it is killed.
+_GRACE = 15
+_TRIES = 50
+
+
+def free_port(wanted: int, what: str, say: Callable[[str], None], host: str = "127.0.0.1") -> int:
+    """The wanted port, or the next free one; a taken port is named."""
+    for port in range(wanted, wanted + _TRIES):
+        with socket.socket() as probe:
+            if os.name == "posix":
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+        if port != wanted:
+            say(f"Port {wanted} is taken; {what} uses {port}")
+        return port
+    raise ConfigurationError(
+        f"No port between {wanted} and {wanted + _TRIES - 1} is free for {what}. Free one, or set another with IPAAS_*_PORT."
+    )
+
+
+class Process:
+    """One started process with its log file."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], *, log: Path, environment: Mapping[str, str], folder: Path
+    ) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self.name = name
+        self.log = log
+        with log.open("ab") as output:
+            self.handle = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=folder,
+                env={**os.environ, **environment},
+                # A Ctrl-C in the terminal reaches us alone; we stop the others in order.
+                start_new_session=os.name == "posix",
+            )
+
+    @property
+    def ended(self) -> bool:
+        """True when the process is no longer there."""
+        return self.handle.poll() is not None
+
+    def last_words(self, lines: int = 8) -> str:
+        """The end of its log."""
+        with contextlib.suppress(OSError):
+            return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+        return ""
+
+    def stop(self) -> None:
+        """Ask it to end, then make it."""
+        if self.ended:
+            return
+        if sys.platform == "win32":
+            self.handle.send_signal(signal.CTRL_BREAK_EVENT)
+        else:
+            self.handle.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.handle.wait(_GRACE)
+            return
+        self.handle.kill()
+        self.handle.wait()
+
+
+class Processes:
+    """All processes of one command. Leaving the block stops them, the last started first."""
+
+    def __init__(self, state_dir: Path, say: Callable[[str], None]) -> None:
+        self._logs = state_dir / "logs"
+        self._say = say
+        self.all: list[Process] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in reversed(self.all):
+            process.stop()
+
+    def start(
+        self, name: str, command: Sequence[str], *, environment: Mapping[str, str] | None = None, folder: Path
+    ) -> Process:
+        """Start a process; its output goes to `<state>/logs/<name>.log`."""
+        process = Process(
+            name, command, log=self._logs / f"{name}.log", environment=environment or {}, folder=folder
+        )
+        self.all.append(process)
+        return process
+
+    def watch(self) -> None:
+        """Wait until a process ends by itself. Raises StopError naming it; returns on Ctrl-C."""
+        while True:
+            for process in self.all:
+                if process.ended:
+                    raise StopError(
+                        f"{process.name} ended unexpectedly; its log {process.log} ends with:\n{process.last_words()}"
+                    )
+            time.sleep(0.5)
+
+
+def python(*arguments: str) -> list[str]:
+    """A command that runs our own Python."""
+    return [sys.executable, *arguments]

@@ -1,0 +1,332 @@
+"""What is judged of an asset, from the store: drift, contract, freshness, dead letters.
+
+A verdict is computed once and reported in two ways: as the result of a check in a run, or without a run by the sensor
+that watches (a healthy idle flow has nothing to materialise, so nobody else would see it grow stale).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+import msgspec
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+
+from ipaas_assets.graph import EntityNode, FlowNode, Graph, Key, TargetNode
+from ipaas_assets.sync.drift import Drift, drift
+from ipaas_resources.core.schema import schema_from
+from ipaas_resources.store.database import Database
+
+SCHEMA_DRIFT = "schema_drift"
+CONTRACT_VIOLATIONS = "contract_violations"
+FRESHNESS = "freshness"
+DEAD_LETTERS = "dead_letters"
+
+#: Seconds for which a difference that breaks no rule is news. Longer, and nobody looks at warnings any more.
+_NEWS = 7 * 86_400
+_MANY = 10  # names in a sentence
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """The outcome of one check of one asset."""
+
+    key: Key
+    check: str
+    passed: bool
+    description: str
+    serious: bool = True  # ERROR, else WARN
+    metadata: Mapping[str, Any] = {}
+
+    @property
+    def severity(self) -> dg.AssetCheckSeverity:
+        """How Dagster shows it."""
+        return dg.AssetCheckSeverity.ERROR if self.serious else dg.AssetCheckSeverity.WARN
+
+    def result(self) -> dg.AssetCheckResult:
+        """For a step that runs the check."""
+        return dg.AssetCheckResult(
+            asset_key=dg.AssetKey(self.key),
+            check_name=self.check,
+            passed=self.passed,
+            severity=self.severity,
+            description=self.description,
+            metadata=self.metadata,
+        )
+
+    def evaluation(self) -> dg.AssetCheckEvaluation:
+        """For a report without a run."""
+        return dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey(self.key),
+            check_name=self.check,
+            passed=self.passed,
+            severity=self.severity,
+            description=self.description,
+            metadata=self.metadata,
+        )
+
+
+def news_among(
+    instance: dg.DagsterInstance, verdicts: Sequence[Verdict], *, older_than: float | None = None
+) -> list[Verdict]:
+    """Verdicts whose state Dagster does not show yet: a report costs far more than a look.
+
+    What counts is the state, not the figures in the sentence; with `older_than` (a POSIX time), also what was last
+    reported before that.
+    """
+    by_key = {dg.AssetCheckKey(dg.AssetKey(each.key), each.check): each for each in verdicts}
+    shown = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(by_key))
+    return [verdict for key, verdict in by_key.items() if _is_news(shown.get(key), verdict, older_than)]
+
+
+def _is_news(record: AssetCheckExecutionRecord | None, verdict: Verdict, older_than: float | None) -> bool:
+    if record is None or record.event is None or record.event.dagster_event is None:
+        return True
+    event = record.event.dagster_event
+    if event.event_type is not dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+        # Planned by a run that goes on, or that died before it came to this.
+        return True
+    if older_than is not None and record.create_timestamp < older_than:
+        return True
+    evaluation = event.asset_check_evaluation_data
+    if evaluation.passed or verdict.passed:
+        return evaluation.passed != verdict.passed
+    return evaluation.severity != verdict.severity
+
+
+# --- specs ------------------------------------------------------------------------------------------------------
+
+
+def entity_check_specs(entity: EntityNode, *, is_source: bool) -> list[dg.AssetCheckSpec]:
+    """The checks of an entity asset."""
+    key = dg.AssetKey(entity.key)
+    specs = [
+        dg.AssetCheckSpec(
+            SCHEMA_DRIFT,
+            asset=key,
+            description="Compares the newest schema snapshot with the one that the flows were applied against.",
+        )
+    ]
+    if is_source:
+        specs.append(
+            dg.AssetCheckSpec(
+                CONTRACT_VIOLATIONS, asset=key, description="Records set aside because they break the schema."
+            )
+        )
+    return specs
+
+
+def target_check_specs(flow: FlowNode, target: TargetNode) -> list[dg.AssetCheckSpec]:
+    """The checks of a flow target's asset."""
+    key = dg.AssetKey(target.key)
+    specs = [
+        dg.AssetCheckSpec(
+            DEAD_LETTERS, asset=key, description="Work items that gave up, or that wait for a person."
+        )
+    ]
+    sla = flow.compiled.flow.sla
+    if sla is not None:
+        specs.append(
+            dg.AssetCheckSpec(
+                FRESHNESS,
+                asset=key,
+                description=f"No change waits longer than {sla.max_age}, and the source was read within that time.",
+            )
+        )
+    return specs
+
+
+# --- flow targets -----------------------------------------------------------------------------------------------
+
+
+async def judge_target(database: Database, flow: FlowNode, target: TargetNode) -> list[Verdict]:
+    """The verdicts on one flow target now."""
+    verdicts = [await dead_letters(database, flow, target)]
+    if flow.compiled.flow.sla is not None:
+        verdicts.append(await freshness(database, flow, target))
+    return verdicts
+
+
+async def dead_letters(database: Database, flow: FlowNode, target: TargetNode) -> Verdict:
+    """How many items gave up, how many wait for a person, and why."""
+    rows = await database.rows("dead_counts", flow=flow.name, target=target.name)
+    dead = sum(row.items for row in rows if row.state == "dead")
+    review = sum(row.items for row in rows if row.state == "review")
+    reasons = ", ".join(f"{row.error_code or row.state}: {row.items}" for row in rows)
+    if not rows:
+        description = "Nothing gave up and nothing waits for a person."
+    else:
+        description = f"{dead} gave up, {review} wait for a person ({reasons}). Correct and replay, or discard."
+    return Verdict(
+        key=target.key,
+        check=DEAD_LETTERS,
+        passed=not rows,
+        serious=dead > 0,
+        description=description,
+        metadata={"dead": dead, "review": review},
+    )
+
+
+async def freshness(database: Database, flow: FlowNode, target: TargetNode) -> Verdict:
+    """Whether the oldest change that waits, and the last complete pull, are younger than the SLA."""
+    sla = flow.compiled.flow.sla
+    assert sla is not None
+    most = sla.max_age.total_seconds()
+    (row,) = await database.rows(
+        "freshness",
+        flow=flow.name,
+        target=target.name,
+        system=flow.source.system,
+        entity=flow.source.entity,
+    )
+    waiting, pulled = _seconds(row.oldest_pending), _seconds(row.last_pull)
+    faults = []
+    if row.never_pulled or pulled is None:
+        faults.append(f"{flow.source.name} was never read to the end")
+    elif pulled > most:
+        faults.append(f"{flow.source.name} was last read {_ago(pulled)}")
+    if waiting is not None and waiting > most:
+        faults.append(f"the oldest change that waits is from {_ago(waiting)}")
+    limit = f"the limit is {_span(most)}"
+    return Verdict(
+        key=target.key,
+        check=FRESHNESS,
+        passed=not faults,
+        description=f"{'; '.join(faults)}; {limit}." if faults else f"Up to date; {limit}.",
+        metadata={
+            "oldest_waiting_s": round(waiting or 0.0, 1),
+            "last_read_s": -1.0 if pulled is None else round(pulled, 1),
+            "max_age_s": most,
+        },
+    )
+
+
+def _seconds(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _span(seconds: float) -> str:
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def _ago(seconds: float) -> str:
+    return f"{_span(seconds)} ago"
+
+
+# --- entities ---------------------------------------------------------------------------------------------------
+
+
+async def judge_entity(database: Database, graph: Graph, entity: EntityNode) -> list[Verdict]:
+    """The verdicts on one entity now."""
+    verdicts = [await schema_drift(database, graph, entity)]
+    readers = graph.readers(entity)
+    if readers:
+        verdicts.append(await contract_violations(database, entity, readers))
+    return verdicts
+
+
+async def contract_violations(
+    database: Database, entity: EntityNode, readers: Sequence[FlowNode]
+) -> Verdict:
+    """How many records of the source are set aside because they break its schema."""
+    (row,) = await database.rows("contract_violations", flows=[flow.name for flow in readers])
+    if row.records:
+        description = (
+            f"{row.records} records of {entity.name} break its schema and were set aside, the first at "
+            f"{row.since:%Y-%m-%d %H:%M} UTC. Correct them in {entity.system}; they come back by themselves."
+        )
+    else:
+        description = f"No record of {entity.name} breaks its schema."
+    return Verdict(
+        key=entity.key,
+        check=CONTRACT_VIOLATIONS,
+        passed=not row.records,
+        serious=False,
+        description=description,
+        metadata={"records": row.records},
+    )
+
+
+async def schema_drift(database: Database, graph: Graph, entity: EntityNode) -> Verdict:
+    """What changed in the entity's schema since its flows were applied, and which of their rules that breaks."""
+    added: set[str] = set()
+    gone: set[str] = set()
+    broken: set[str] = set()
+    version, age = 0, 0.0
+    for flow, used in _uses(graph, entity):
+        rows = await database.rows(
+            "snapshots_since_apply",
+            flow=flow.name,
+            version=flow.stored.version,
+            system=entity.system,
+            entity=entity.entity,
+        )
+        if not rows:
+            continue
+        version, age = rows[0].version, rows[0].age
+        if rows[0].base_version == version:
+            continue
+        found = drift(schema_from(rows[0].base.encode()), schema_from(rows[0].schema.encode()))
+        added.update(found.added)
+        gone.update(f"{name} (removed)" for name in found.removed)
+        gone.update(found.changed)
+        broken.update(f"{name} ({flow.name})" for name in sorted(_names(found) & used))
+    return _drift_verdict(entity, version, age, added=added, gone=gone, broken=broken)
+
+
+def _uses(graph: Graph, entity: EntityNode) -> list[tuple[FlowNode, set[str]]]:
+    """Per flow that touches the entity, the fields of it that its rules use."""
+    uses = []
+    for flow in graph.flows:
+        used: set[str] = set()
+        if flow.source == entity:
+            used |= flow.compiled.source_fields
+        for name, target in flow.targets.items():
+            if target.entity == entity:
+                compiled = flow.compiled.targets[name]
+                used |= {*compiled.fields, *compiled.line_fields}
+        if used:
+            uses.append((flow, used))
+    return uses
+
+
+def _names(found: Drift) -> set[str]:
+    """Fields that are gone or different."""
+    return {*found.removed, *(change.partition(":")[0] for change in found.changed)}
+
+
+def _drift_verdict(
+    entity: EntityNode, version: int, age: float, *, added: set[str], gone: set[str], broken: set[str]
+) -> Verdict:
+    metadata = {"snapshot": version, "added": sorted(added), "removed_or_changed": sorted(gone)}
+    if broken:
+        description = (
+            f"Fields that rules use are gone or different in {entity.name}: {_listed(broken)}. Their records wait "
+            "for review; change the rules and apply the flow, or undo the change in the system."
+        )
+        return Verdict(
+            key=entity.key, check=SCHEMA_DRIFT, passed=False, description=description, metadata=metadata
+        )
+    if not added and not gone:
+        description = f"The schema of {entity.name} is the one that its flows were applied against."
+    else:
+        parts = [f"new: {_listed(added)}"] if added else []
+        parts += [f"gone or different: {_listed(gone)}"] if gone else []
+        description = f"The schema of {entity.name} changed, no rule is concerned; {'; '.join(parts)}."
+    return Verdict(
+        key=entity.key,
+        check=SCHEMA_DRIFT,
+        passed=not (added or gone) or age > _NEWS,
+        serious=False,
+        description=description,
+        metadata=metadata,
+    )
+
+
+def _listed(names: set[str]) -> str:
+    shown = sorted(names)[:_MANY]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")

@@ -1,0 +1,93 @@
+"""What a fake did, in order: the judge of every promise about requests and effects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+import msgspec
+
+EffectKind = Literal["create", "update", "delete", "file"]
+
+
+class Effect(msgspec.Struct, kw_only=True, gc=False):
+    """One change that the fake accepted. `fields` are as on the wire, by reference: never edit them."""
+
+    kind: EffectKind
+    entity: str
+    scope: str = ""
+    id: str
+    fields: Mapping[str, Any] = {}
+    trace_id: str = ""
+
+
+class LedgerEntry(msgspec.Struct, kw_only=True, gc=False):
+    """One request that reached the fake.
+
+    `status` is what the caller was told; 0 means that the answer was lost (reset, torn, timed out), whatever
+    `effects` were applied. `concurrent` counts the requests under way when this one began, itself included.
+    """
+
+    at: float  # the clock's monotonic seconds when the request came in
+    request_id: int
+    method: str
+    path: str
+    query: str = ""
+    status: int = 0
+    effects: list[Effect] = []
+    trace_id: str = ""
+    host: str = ""
+    principal: str = ""
+    concurrent: int = 1
+    received: int = 0  # bytes of the request's body that arrived
+    retry_after: float | None = None  # seconds that the answer asked the caller to wait
+
+
+class Ledger:
+    """All requests since the start or the last `clear`, oldest first. Stores references, copies nothing."""
+
+    def __init__(self) -> None:
+        self.entries: list[LedgerEntry] = []
+        #: Running totals: "requests", "reads", "writes", "status:<n>", "effect:<kind>", "refused_connections".
+        self.counts: Counter[str] = Counter()
+
+    def add(self, entry: LedgerEntry) -> None:
+        """Note a finished request."""
+        self.entries.append(entry)
+        counts = self.counts
+        counts["requests"] += 1
+        counts["reads" if entry.method in ("GET", "HEAD") else "writes"] += 1
+        counts[f"status:{entry.status}"] += 1
+        self.count(entry.effects)
+
+    def count(self, effects: Iterable[Effect]) -> None:
+        """Add effects to the totals."""
+        for effect in effects:
+            self.counts[f"effect:{effect.kind}"] += 1
+
+    def writes(self, entity: str | None = None) -> list[Effect]:
+        """Every accepted effect, of one entity where one is named, in order."""
+        return [
+            effect
+            for entry in self.entries
+            for effect in entry.effects
+            if entity is None or effect.entity == entity
+        ]
+
+    def requests(self, method: str | None = None, path: str = "") -> list[LedgerEntry]:
+        """The requests of that method whose path contains `path`."""
+        return [
+            entry
+            for entry in self.entries
+            if (method is None or entry.method == method) and path in entry.path
+        ]
+
+    def since(self, request_id: int) -> Iterator[LedgerEntry]:
+        """Entries with a greater request id, in order of their end."""
+        return (entry for entry in self.entries if entry.request_id > request_id)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.entries.clear()
+        self.counts.clear()

@@ -1,0 +1,105 @@
+"""`template`: text with source values in it.
+
+`{field}`, `{record[Any name]}`, `{$scope}`, `{$id}`, and in lines `{parent[Any name]}`; `{{` and `}}` are braces;
+everything else is text. One pass: what a value holds is never looked at again. Null is empty text.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from pydantic import AfterValidator
+
+from ipaas_resources.core.values import escape_text
+from mappings.expressions.guards import MAX_TEXT, as_text, capped
+from mappings.kinds import TEXT, Gives, SourceTypes
+from mappings.rules import Rule
+from mappings.transforms.direct import checked_source_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mappings.codegen import Code
+
+_PIECE = re.compile(
+    r"\{\{|\}\}|\{(?:(?P<name>[^\W\d]\w*)|(?P<holder>record|parent)\[(?P<any>[^\]]+)\]|(?P<own>\$scope|\$id))\}|(?P<open>\{)"
+)
+
+
+def template_pieces(template: str) -> list[tuple[str, bool]]:
+    """The pieces of a template in order: (text, False) or (source name, True).
+
+    Raises:
+        ValueError: a brace opens something that is no field.
+    """
+    if len(template) > MAX_TEXT:
+        raise ValueError(f"the template is longer than {MAX_TEXT} characters")
+    if escape_text(template) != template:
+        raise ValueError("the template holds a character that cannot be stored")
+    pieces: list[tuple[str, bool]] = []
+    text = ""
+    end = 0
+    for match in _PIECE.finditer(template):
+        text += template[end : match.start()]
+        end = match.end()
+        if match["open"]:
+            raise ValueError(
+                f"the brace at character {match.start() + 1} opens no field; "
+                "write {field} or {record[Any name]}, and {{ for a brace"
+            )
+        name = match["name"] or match["own"] or match["any"]
+        if name is None:
+            text += match[0][0]
+            continue
+        if match["any"] and name.startswith("$"):
+            raise ValueError(f"{match[0]} does not exist; write {{$scope}} or {{$id}}")
+        if text:
+            pieces.append((text, False))
+            text = ""
+        pieces.append((checked_source_name(f"$parent.{name}" if match["holder"] == "parent" else name), True))
+    text += template[end:]
+    return [*pieces, (text, False)] if text else pieces
+
+
+def _checked_template(template: str) -> str:
+    template_pieces(template)
+    return template
+
+
+class Template(Rule):
+    """Text with source values in it."""
+
+    word: ClassVar[str] = "template"
+
+    template: Annotated[str, AfterValidator(_checked_template)]
+
+    def compile(self, code: Code) -> str:
+        """The pieces, joined."""
+        convert = code.helper(as_text)
+        parts = []
+        for piece, is_source in template_pieces(self.template):
+            if is_source:
+                value = code.read(piece)
+                parts.append(f"({value} if {value}.__class__ is text_type else {convert}({value}))")
+            else:
+                parts.append(code.constant(piece))
+        if not parts:
+            return "''"
+        return f"{code.helper(capped)}(''.join(({', '.join(parts)},)))"
+
+    def explain(self) -> str:
+        """In words."""
+        return f"the text {self.template!r} with the values filled in"
+
+    def gives(self, types: SourceTypes) -> Gives:
+        """Text."""
+        del types
+        return TEXT
+
+    def reads(self) -> Iterator[str]:
+        """The names in the braces."""
+        yield from (piece for piece, is_source in template_pieces(self.template) if is_source)
+
+
+RULES = (Template,)

@@ -1,0 +1,89 @@
+"""A simulator and the `ipaas` command as processes of their own, for tests that see what a user sees."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from simulator.client import SimulatorClient
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+KILLED = -signal.SIGKILL if os.name == "posix" else 137
+
+
+@contextlib.contextmanager
+def simulator(folder: Path, *arguments: str) -> Iterator[SimulatorClient]:
+    """A running simulator; its state goes to `folder`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "simulator", "--json", "--state-dir", str(folder), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, "the simulator did not start"
+        (folder / "ready.json").write_text(line, encoding="utf-8")
+        with SimulatorClient(line) as client:
+            yield client
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        process.stdout.close()
+
+
+class Platform:
+    """The `ipaas` command on one database."""
+
+    def __init__(self, urls: Any, state: Path, **settings: str) -> None:
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("IPAAS_")},
+            "IPAAS_DATABASE_URL": urls.app,
+            "IPAAS_DATABASE_OWNER_URL": urls.owner,
+            "IPAAS_DATABASE_DAGSTER_URL": urls.dagster,
+            "IPAAS_STATE_DIR": str(state),
+            **settings,
+        }
+
+    def call(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "console.cli.main", *arguments],
+            env={**self._environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+            cwd=REPOSITORY,
+        )
+
+    def must(self, *arguments: str, **environment: str) -> str:
+        """Run a command that has to succeed; its output."""
+        done = self.call(*arguments, **environment)
+        assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def run(self, flow: str, *arguments: str) -> dict[str, Any]:
+        """`ipaas run FLOW --json`."""
+        return dict(json.loads(self.must("run", flow, "--json", *arguments)))
+
+
+def hasten(folder: Path) -> None:
+    """Write into the system documents that these systems answer at once or never: nothing waits for minutes."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    for path in sorted(folder.glob("*.yaml")):
+        document = yaml.load(path.read_text(encoding="utf-8"))
+        document |= {"max_server_time": 0.3, "search_lag": 0.0}
+        with path.open("w", encoding="utf-8") as file:
+            yaml.dump(document, file)
