@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import dagster as dg
 
 from ipaas_assets.entities import entity_assets
@@ -30,7 +32,13 @@ def make_definitions(platform: Platform) -> dg.Definitions:
     )
 
 
+@functools.cache
+def _definitions() -> dg.Definitions:
+    # Dagster calls `defs` twice in each process; both must be made of one look at the registry.
+    return make_definitions(Platform())
+
+
 @dg.definitions
 def defs() -> dg.Definitions:
     """What Dagster loads, by this name; a function, so that importing this module asks no database."""
-    return make_definitions(Platform())
+    return _definitions()

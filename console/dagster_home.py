@@ -114,6 +114,12 @@ class DagsterHome:
             "DAGSTER_HOME": str(self.path),
             "IPAAS_STATE_DIR": str(self._settings.state_dir),
             "IPAAS_DAGSTER_URL": self._dagster_url,
+            # Of these settings, whatever our own environment says: the demo has a database of its own. Empty: not set.
+            **{
+                f"IPAAS_{name.upper()}": value.get_secret_value() if value is not None else ""
+                for name in ("database_url", "database_owner_url", "database_dagster_url")
+                for value in (getattr(self._settings, name),)
+            },
             # A code server that was killed leaves its child; it goes when nobody has asked for it this long.
             "DAGSTER_GRPC_PROXY_HEARTBEAT_TTL_SECONDS": "20",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")])),

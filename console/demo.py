@@ -106,14 +106,18 @@ def prepare_database(settings: Settings, options: DemoOptions, say: Say) -> None
     open_database(settings)
 
 
-async def first_sync(settings: Settings, ready: dict[str, Any], options: DemoOptions, say: Say) -> DemoResult:
-    """Apply systems and flows, run every flow once, compare every target record with what it must be."""
-    started = time.monotonic()
+async def apply_demo(settings: Settings, ready: dict[str, Any], say: Say) -> None:
+    """Apply the systems of the simulator and the shipped flows."""
     async with engine(settings, load=False) as opened:
         await apply_systems(opened, Path(ready["systems"]))
         await opened.load()
         applied = await apply_folder(opened, FLOWS, actor="demo", reason="demo")
         say(f"{len(opened.systems)} systems and {len(applied.flows)} flows applied")
+
+
+async def first_sync(settings: Settings, ready: dict[str, Any], options: DemoOptions, say: Say) -> DemoResult:
+    """Run every flow once, then compare every target record with what it must be."""
+    started = time.monotonic()
     result = DemoResult(flows=[])
     mode: Mode = "full" if options.full else "incremental"
     async with engine(settings) as opened:

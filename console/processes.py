@@ -78,11 +78,15 @@ class Process:
             self.handle.send_signal(signal.CTRL_BREAK_EVENT)
         else:
             self.handle.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        try:
             self.handle.wait(_GRACE)
-            return
-        self.handle.kill()
-        self.handle.wait()
+        except subprocess.TimeoutExpired:
+            self.handle.kill()
+            self.handle.wait()
+        if sys.platform != "win32":
+            # Dagster's code server leaves a child for some seconds; it would hold the database.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.handle.pid, signal.SIGKILL)
 
 
 class Processes:

@@ -1,20 +1,19 @@
 """What is judged of an asset, from the store: drift, contract, freshness, dead letters.
 
-A verdict is computed once and reported in two ways: as the result of a check in a run, or without a run by the sensor
-that watches (a healthy idle flow has nothing to materialise, so nobody else would see it grow stale).
+In a run by its step, and without one by the sensor that watches: a healthy idle flow has nothing to materialise, so
+nobody else would see it grow stale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
-import msgspec
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 
-from ipaas_assets.graph import EntityNode, FlowNode, Graph, Key, TargetNode
+from ipaas_assets.graph import EntityNode, FlowNode, Graph, TargetNode
 from ipaas_assets.sync.drift import Drift, drift
+from ipaas_assets.verdicts import Verdict
 from ipaas_resources.core.schema import schema_from
 from ipaas_resources.store.database import Database
 
@@ -26,72 +25,6 @@ DEAD_LETTERS = "dead_letters"
 #: Seconds for which a difference that breaks no rule is news. Longer, and nobody looks at warnings any more.
 _NEWS = 7 * 86_400
 _MANY = 10  # names in a sentence
-
-
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The outcome of one check of one asset."""
-
-    key: Key
-    check: str
-    passed: bool
-    description: str
-    serious: bool = True  # ERROR, else WARN
-    metadata: Mapping[str, Any] = {}
-
-    @property
-    def severity(self) -> dg.AssetCheckSeverity:
-        """How Dagster shows it."""
-        return dg.AssetCheckSeverity.ERROR if self.serious else dg.AssetCheckSeverity.WARN
-
-    def result(self) -> dg.AssetCheckResult:
-        """For a step that runs the check."""
-        return dg.AssetCheckResult(
-            asset_key=dg.AssetKey(self.key),
-            check_name=self.check,
-            passed=self.passed,
-            severity=self.severity,
-            description=self.description,
-            metadata=self.metadata,
-        )
-
-    def evaluation(self) -> dg.AssetCheckEvaluation:
-        """For a report without a run."""
-        return dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(self.key),
-            check_name=self.check,
-            passed=self.passed,
-            severity=self.severity,
-            description=self.description,
-            metadata=self.metadata,
-        )
-
-
-def news_among(
-    instance: dg.DagsterInstance, verdicts: Sequence[Verdict], *, older_than: float | None = None
-) -> list[Verdict]:
-    """Verdicts whose state Dagster does not show yet: a report costs far more than a look.
-
-    What counts is the state, not the figures in the sentence; with `older_than` (a POSIX time), also what was last
-    reported before that.
-    """
-    by_key = {dg.AssetCheckKey(dg.AssetKey(each.key), each.check): each for each in verdicts}
-    shown = instance.event_log_storage.get_latest_asset_check_execution_by_key(list(by_key))
-    return [verdict for key, verdict in by_key.items() if _is_news(shown.get(key), verdict, older_than)]
-
-
-def _is_news(record: AssetCheckExecutionRecord | None, verdict: Verdict, older_than: float | None) -> bool:
-    if record is None or record.event is None or record.event.dagster_event is None:
-        return True
-    event = record.event.dagster_event
-    if event.event_type is not dg.DagsterEventType.ASSET_CHECK_EVALUATION:
-        # Planned by a run that goes on, or that died before it came to this.
-        return True
-    if older_than is not None and record.create_timestamp < older_than:
-        return True
-    evaluation = event.asset_check_evaluation_data
-    if evaluation.passed or verdict.passed:
-        return evaluation.passed != verdict.passed
-    return evaluation.severity != verdict.severity
 
 
 # --- specs ------------------------------------------------------------------------------------------------------
@@ -156,7 +89,9 @@ async def dead_letters(database: Database, flow: FlowNode, target: TargetNode) -
     if not rows:
         description = "Nothing gave up and nothing waits for a person."
     else:
-        description = f"{dead} gave up, {review} wait for a person ({reasons}). Correct and replay, or discard."
+        description = (
+            f"{dead} gave up, {review} wait for a person ({reasons}). Correct and replay, or discard."
+        )
     return Verdict(
         key=target.key,
         check=DEAD_LETTERS,
@@ -228,9 +163,7 @@ async def judge_entity(database: Database, graph: Graph, entity: EntityNode) -> 
     return verdicts
 
 
-async def contract_violations(
-    database: Database, entity: EntityNode, readers: Sequence[FlowNode]
-) -> Verdict:
+async def contract_violations(database: Database, entity: EntityNode, readers: Sequence[FlowNode]) -> Verdict:
     """How many records of the source are set aside because they break its schema."""
     (row,) = await database.rows("contract_violations", flows=[flow.name for flow in readers])
     if row.records:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import dagster as dg
 import msgspec
 
-from ipaas_assets.checks import Verdict, entity_check_specs, judge_entity
+from ipaas_assets.checks import entity_check_specs, judge_entity
 from ipaas_assets.failures import no_retry_without_hope, run_step
 from ipaas_assets.graph import EntityNode, Graph
 from ipaas_assets.metadata import entity_columns, entity_description, pull_metadata
@@ -15,6 +15,7 @@ from ipaas_assets.sync.engine import Engine
 from ipaas_assets.sync.model import Lane, Mode
 from ipaas_assets.sync.pull import Pulled
 from ipaas_assets.sync.run import pull_entity
+from ipaas_assets.verdicts import Verdict
 from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.store import registry
 
@@ -50,7 +51,7 @@ def _entity_asset(graph: Graph, entity: EntityNode) -> dg.AssetsDefinition:
         pool=pool_of(entity),
         output_required=True,
     )
-    def pull(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def pull(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster reads the annotation
         mode = mode_of(context)
         platform = platform_of(context)
         lane = lane_of(context)

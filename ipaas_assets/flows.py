@@ -8,10 +8,10 @@ import dagster as dg
 import msgspec
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from ipaas_assets.checks import Verdict, judge_entity, judge_target, news_among, target_check_specs
+from ipaas_assets.checks import judge_entity, judge_target, target_check_specs
 from ipaas_assets.entities import pool_of
 from ipaas_assets.failures import failure, no_retry_without_hope, run_step
-from ipaas_assets.graph import FlowNode, Graph, TargetNode
+from ipaas_assets.graph import FlowNode, Graph, Key, TargetNode
 from ipaas_assets.metadata import (
     Metadata,
     column_lineage,
@@ -36,12 +36,17 @@ from ipaas_assets.steps import (
 )
 from ipaas_assets.sync.model import Counts, Lane, Mode
 from ipaas_assets.sync.run import Progress, RunResult, run_flow
+from ipaas_assets.verdicts import Verdict, news_among
 from ipaas_resources.core.schema import EntitySchema
 
 #: Seconds between two lines of progress in the run's log.
 _PROGRESS_EVERY = 10.0
 _TEAM = re.compile(r"[^A-Za-z0-9_.-]+")
 _EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+#: What the step yields.
+Reported = dg.MaterializeResult[None] | dg.AssetCheckResult
 
 
 class FlowReport(msgspec.Struct, kw_only=True):
@@ -90,7 +95,7 @@ def _flow_assets(graph: Graph, flow: FlowNode, platform: Platform) -> dg.AssetsD
         pool=pool_of(flow.source),
         description=flow.compiled.flow.title or None,
     )
-    def sync(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+    def sync(context: dg.AssetExecutionContext) -> Iterator[Reported]:
         yield from _run(context, graph, flow)
 
     return sync
@@ -129,11 +134,11 @@ def _owner(name: str) -> str:
 # --- the step ---------------------------------------------------------------------------------------------------
 
 
-def _run(
-    context: dg.AssetExecutionContext, graph: Graph, flow: FlowNode
-) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:
+def _run(context: dg.AssetExecutionContext, graph: Graph, flow: FlowNode) -> Iterator[Reported]:
     platform, mode, lane = platform_of(context), mode_of(context), lane_of(context)
-    chosen = [target for target in flow.targets.values() if dg.AssetKey(target.key) in context.selected_asset_keys]
+    chosen = [
+        target for target in flow.targets.values() if dg.AssetKey(target.key) in context.selected_asset_keys
+    ]
     pull = not pulled_in_this_run(context, flow.source.key, mode)
     progress = _log_progress(context.log.info, flow.name)
     report = run_step(
@@ -148,7 +153,7 @@ def _run(
         _report_source(context, flow, report, mode)
     if result.error:
         yield from _failed(context, flow, chosen, report, platform)
-    # What a poll finds is news or nothing; whoever starts a run by hand sees that it ran.
+    # What a poll finds is news or nothing; whoever starts a run by hand sees that it ran, and no asset stays empty.
     idle = trigger_of(context) == "poll" and not result.counts.changed and not result.counts.outcomes
     asked = context.selected_asset_check_keys
     for target in chosen:
@@ -157,7 +162,7 @@ def _run(
             for verdict in report.target_verdicts
             if verdict.key == target.key and dg.AssetCheckKey(dg.AssetKey(target.key), verdict.check) in asked
         ]
-        if idle:
+        if idle and _is_materialized(context, target.key):
             yield from checks
         else:
             metadata = _target_metadata(flow, target, report, platform)
@@ -196,7 +201,8 @@ async def _sync(
             version=engine.flow(flow.name).stored.version,
             source=await engine.schema(flow.source.system, flow.source.entity),
             targets={
-                target.name: await engine.schema(target.entity.system, target.entity.entity) for target in chosen
+                target.name: await engine.schema(target.entity.system, target.entity.entity)
+                for target in chosen
             },
             target_verdicts=verdicts,
             entity_verdicts=[
@@ -221,6 +227,10 @@ def _log_progress(say: Callable[[str], None], flow: str) -> Progress:
     return progress
 
 
+def _is_materialized(context: dg.AssetExecutionContext, key: Key) -> bool:
+    return context.instance.get_latest_materialization_event(dg.AssetKey(key)) is not None
+
+
 # --- reports ----------------------------------------------------------------------------------------------------
 
 
@@ -239,13 +249,12 @@ def _target_metadata(flow: FlowNode, target: TargetNode, report: FlowReport, pla
     }
 
 
-def _report_source(
-    context: dg.AssetExecutionContext, flow: FlowNode, report: FlowReport, mode: Mode
-) -> None:
+def _report_source(context: dg.AssetExecutionContext, flow: FlowNode, report: FlowReport, mode: Mode) -> None:
     """The step pulled the source entity as well: its asset shows that, and what is judged of it."""
     pulled = report.result.pulled
     news = any(each.changed or each.deleted for each in pulled.values())
-    if not report.result.error and (news or mode == "full"):
+    first = not _is_materialized(context, flow.source.key)
+    if not report.result.error and (news or first or mode == "full"):
         context.log_event(
             dg.AssetMaterialization(
                 asset_key=dg.AssetKey(flow.source.key),

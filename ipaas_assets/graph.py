@@ -87,7 +87,9 @@ class FlowNode(msgspec.Struct, frozen=True, kw_only=True):
         if not stored.enabled:
             return f"{self.name}: it is disabled"
         involved = {self.source.system, *(target.entity.system for target in self.targets.values())}
-        paused = sorted(system.system for system in now.systems if system.paused and system.system in involved)
+        paused = sorted(
+            system.system for system in now.systems if system.paused and system.system in involved
+        )
         if paused:
             return f"{self.name}: {', '.join(paused)} is paused"
         return ""
@@ -157,7 +159,9 @@ class _Builder:
         if compiled.flow.flow != stored.flow:
             raise _CannotBuildError(f"Its text speaks of the flow {compiled.flow.flow!r}.")
         if stored.flow in RESERVED:
-            raise _CannotBuildError("The platform itself uses this name in Dagster; give the flow another one.")
+            raise _CannotBuildError(
+                "The platform itself uses this name in Dagster; give the flow another one."
+            )
         entities: dict[Key, EntityNode] = {}
         source = self._entity(compiled.flow.source.system, compiled.flow.source.entity, entities)
         targets = {}

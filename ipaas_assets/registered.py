@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,8 @@ T = TypeVar("T")
 
 #: Seconds that loading the definitions waits for the database.
 READ_LIMIT = 2.0
+#: So many times longer where there is no copy yet: late is better than empty.
+_WITHOUT_COPY = 10
 COPY_NAME = "registry.json"
 _NO_SUCH_TABLE = "42P01"
 
@@ -51,11 +53,13 @@ class Registered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_registered(app_url: Callable[[], str], state_dir: Path, *, limit: float = READ_LIMIT) -> Registered:
-    """Read the registry within the limit (seconds); never raises for a database that is down.
+    """Read the registry within the limit (seconds, longer without a copy); never raises for a database that is down.
 
     `app_url` gives the URL of the run-time login; looking for the server counts towards the limit.
     """
     copy = state_dir / COPY_NAME
+    if not copy.is_file():
+        limit *= _WITHOUT_COPY
     try:
         found = within(limit, lambda: run_async(fetch_registered(app_url())))
     except IpaasError as error:
@@ -109,24 +113,21 @@ def within(seconds: float, work: Callable[[], T]) -> T:
     Raises:
         DatabaseUnavailableError: it took longer; the thread is left behind and ends with the process.
     """
-    answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+    answer: Future[T] = Future()
 
     def do() -> None:
         try:
-            answers.put((work(), None))
-        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
-            answers.put((None, error))
+            answer.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised again where the answer is awaited
+            answer.set_exception(error)
 
     threading.Thread(target=do, name="registry", daemon=True).start()
     try:
-        value, error = answers.get(timeout=seconds)
-    except queue.Empty:
+        return answer.result(timeout=seconds)
+    except TimeoutError:
         raise DatabaseUnavailableError(
             f"The PostgreSQL server did not answer within {seconds:g} s. Check with `ipaas doctor` that it runs."
         ) from None
-    if error is not None:
-        raise error
-    return value  # type: ignore[return-value] - without an error it is the work's value
 
 
 def _keep_copy(path: Path, found: Registered) -> None:
@@ -151,5 +152,5 @@ def _last_good_copy(path: Path, reason: str) -> Registered:
         log.error(problem)  # noqa: TRY400 - the reason is the sentence, a traceback adds nothing
         return Registered(problem=problem)
     problem = f"The registry could not be read; the flows are those of its last good copy. {reason}"
-    log.error(problem)  # noqa: TRY400 - the same
+    log.error(problem)
     return msgspec.structs.replace(copy, problem=problem)

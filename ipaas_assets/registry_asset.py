@@ -4,12 +4,12 @@ from typing import Final
 
 import dagster as dg
 
-from ipaas_assets.checks import Verdict
 from ipaas_assets.failures import no_retry_without_hope, run_step
 from ipaas_assets.graph import Graph
 from ipaas_assets.registered import Registered, fetch_registered
 from ipaas_assets.resources import RESOURCE
 from ipaas_assets.steps import platform_of
+from ipaas_assets.verdicts import Verdict
 
 #: One part, so that no entity (two parts) or flow target (three) can have it.
 KEY: Final = ("registry",)
@@ -39,7 +39,7 @@ def registry_asset(graph: Graph) -> dg.AssetsDefinition:
             ),
         ],
     )
-    def registry(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def registry(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster reads the annotation
         url = platform_of(context).urls.app
         now = run_step(fetch_registered(url), what="Reading the registry")
         return dg.MaterializeResult(

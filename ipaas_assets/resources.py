@@ -20,7 +20,6 @@ from ipaas_resources.core.errors import DatabaseUnavailableError, IpaasError
 from ipaas_resources.core.platform import run_async
 from ipaas_resources.settings import Settings, load_settings
 from ipaas_resources.store.database import Database
-from ipaas_resources.store.migrate import is_current, upgrade
 from ipaas_resources.store.server import DatabaseUrls, open_server
 
 RESOURCE = "platform"
@@ -62,6 +61,8 @@ class Platform:
 
     def prepare(self) -> None:
         """Start the database and bring its tables to this version."""
+        from ipaas_resources.store.migrate import is_current, upgrade  # noqa: PLC0415 - alembic, for this alone
+
         if not is_current(self.urls.owner):
             upgrade(self.urls.owner)
 

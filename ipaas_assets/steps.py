@@ -22,7 +22,9 @@ CONFIG: Final = {
             [
                 dg.EnumValue("incremental", description="What changed since the last pull."),
                 dg.EnumValue("full", description="Every record of the source; finds deleted ones, too."),
-                dg.EnumValue("replan", description="What changed, and every known record goes through again."),
+                dg.EnumValue(
+                    "replan", description="What changed, and every known record goes through again."
+                ),
             ],
         ),
         default_value="incremental",

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from ipaas_assets.failures import no_retry_without_hope, told_as_failure
 from ipaas_assets.resources import RESOURCE, Platform
 from ipaas_resources.core.platform import run_async
-from ipaas_resources.store.migrate import drop_partitions, make_partitions
 from schedules.dagster_events import Removed, remove_old_events, remove_old_runs
 
 _CHUNK: Final = 5000
@@ -29,7 +28,9 @@ CONFIG: Final = {
         int, default_value=24, description="Sync events are kept for this month and so many before."
     ),
     "intent_days": dg.Field(int, default_value=30, description="Closed intents are kept this long."),
-    "run_days": dg.Field(int, default_value=90, description="The platform's own list of runs is kept this long."),
+    "run_days": dg.Field(
+        int, default_value=90, description="The platform's own list of runs is kept this long."
+    ),
 }
 
 
@@ -60,10 +61,10 @@ def remove_old(context: dg.OpExecutionContext) -> None:
             with told_as_failure(f"Removing old {name}"):
                 removed = part()
         except dg.Failure as failure:
-            context.log.error(f"Old {name} were not removed: {failure.description}")
+            context.log.error("Old %s were not removed: %s", name, failure.description)  # noqa: TRY400 - a sentence
             failures.append(failure)
         else:
-            context.log.info(f"Old {name}: {removed}")
+            context.log.info("Old %s: %s", name, removed)
     if failures:
         raise failures[0]
 
@@ -91,6 +92,8 @@ retention_schedule = dg.ScheduleDefinition(
 
 def partitions(platform: Platform, *, keep_months: int) -> Removed:
     """Drop partitions of sync events beyond the months to keep, make those of the months to come; the owner may."""
+    from ipaas_resources.store.migrate import drop_partitions, make_partitions  # noqa: PLC0415 - alembic
+
     engine = sa.create_engine(platform.urls.owner, poolclass=sa.NullPool)
     try:
         with engine.begin() as connection:

@@ -102,7 +102,7 @@ def _sensor(
         description=f"Looks for changes in {system}: {', '.join(polls)}.",
         required_resource_keys={RESOURCE},
     )
-    def poll(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         platform: Platform = getattr(context.resources, RESOURCE)
         asked: dict[str, float] = json.loads(context.cursor) if context.cursor else {}
         try:
@@ -132,7 +132,7 @@ def _sensor(
             cursor=json.dumps(asked, sort_keys=True),
         )
 
-    return poll
+    return evaluate
 
 
 def _last_runs(instance: dg.DagsterInstance, flow: str) -> list[dg.DagsterRunStatus]:

@@ -8,11 +8,12 @@ from typing import Final
 
 import dagster as dg
 
-from ipaas_assets.checks import Verdict, judge_target, news_among
+from ipaas_assets.checks import judge_target
 from ipaas_assets.graph import Graph
 from ipaas_assets.registered import READ_LIMIT, within
 from ipaas_assets.registry_asset import judge_registry
 from ipaas_assets.resources import RESOURCE, Platform
+from ipaas_assets.verdicts import Verdict, news_among
 from ipaas_resources.core.errors import DatabaseUnavailableError
 from ipaas_resources.core.platform import run_async
 

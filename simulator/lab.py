@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +31,11 @@ class SimulatedLab(CalibrationFake):
             for item in order["WorkItems"]:
                 store.add("work_items", item)
             store.add("work_orders", {name: value for name, value in order.items() if name != "WorkItems"})
+        finished = {order["ServiceOrderId"]: order["LastUpdatedOn"] for order in world.work_orders}
         for number, certificate in world.certificates.items():
-            store.add_document(certificate.content, name=certificate.name, order=number)
+            # As old as the work it certifies: a reader of what is new since a time must not meet all of them.
+            made = dt.datetime.fromisoformat(finished[number]).replace(tzinfo=store.zone).astimezone(dt.UTC)
+            store.add_document(certificate.content, name=certificate.name, order=number, made=made)
 
     def sim_records(self, entity: str, scope: str) -> Iterable[Mapping[str, Any]]:
         """Rows as on the wire; work orders with their items, certificates with size and SHA-256."""

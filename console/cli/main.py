@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import pkgutil
+import signal
 import sys
 
 import click
@@ -32,6 +33,8 @@ for _module in pkgutil.iter_modules(commands.__path__):
 
 def main() -> None:
     """Run the command line. Exit code 1: it could not be done (one sentence says why); 2: the command is wrong."""
+    # A supervisor's SIGTERM ends us like Ctrl-C: what we started is stopped, what we hold is given back.
+    signal.signal(signal.SIGTERM, _end)
     try:
         cli(standalone_mode=False)
     except click.ClickException as error:
@@ -48,6 +51,10 @@ def main() -> None:
     except OSError as error:
         click.echo(f"ipaas: {_os_sentence(error)}", err=True)
         sys.exit(1)
+
+
+def _end(*_: object) -> None:
+    sys.exit(143)
 
 
 def _os_sentence(error: OSError) -> str:

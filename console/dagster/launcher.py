@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from dagster import DefaultRunLauncher, DagsterRun
+from dagster import DagsterRun, DefaultRunLauncher
 from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 
 from ipaas_assets.workers import WORKER_TAG, is_alive

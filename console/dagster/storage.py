@@ -31,7 +31,9 @@ class PlatformStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+        cls,
+        inst_data: ConfigurableClassData | None,
+        config_value: Mapping[str, Any],  # noqa: ARG003
     ) -> PlatformStorage:
         """Open the storage; starts the embedded server where it does not run."""
         return cls(postgres_url=dagster_url(), inst_data=inst_data)

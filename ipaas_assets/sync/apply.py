@@ -14,12 +14,13 @@ from ruamel.yaml.error import YAMLError
 from ipaas_assets.sync.engine import Engine, flow_targets
 from ipaas_resources.connectors import registry as connectors
 from ipaas_resources.connectors.base import SystemDocument
-from ipaas_resources.core.errors import ConfigurationError
+from ipaas_resources.core.errors import ConfigurationError, SchemaError
 from ipaas_resources.store import registry
 from ipaas_resources.store.registry import NewFlow, Saved, StoredSystem
 from mappings.compiler import CompiledFlow, compile_flow
-from mappings.faults import Fault, FlowErrors
+from mappings.faults import Fault, FlowErrors, unknown_name
 from mappings.load import LoadedFlow, load_folder, load_lookups
+from mappings.spec import Flow
 from mappings.validate import validate
 
 
@@ -102,65 +103,53 @@ async def _faults(
 ) -> list[Fault]:
     """Everything that is wrong with these flows against the systems, the other flows and the lookup tables."""
     faults: list[Fault] = []
-    known_links = {
-        f"{name}.{target}" for name, flow in engine.flows.items() for target in flow.compiled.targets
-    } | {f"{name}.{target}" for name, flow in compiled.items() for target in flow.targets}
     known_tables = {*engine.lookups, *tables}
+    known_flows = {
+        **{name: tuple(flow.compiled.targets) for name, flow in engine.flows.items()},
+        **{name: tuple(flow.targets) for name, flow in compiled.items()},
+    }
     for each in loaded:
         flow = compiled[each.flow.flow]
-        systems = {each.flow.source.system, *(target.system for target in flow.targets.values())}
-        unknown = sorted(systems - engine.systems.keys())
+        unknown = _unknown_systems(engine, each.flow)
         if unknown:
-            known = ", ".join(sorted(engine.systems)) or "none yet"
-            faults.append(
-                Fault(
-                    path="source.system" if each.flow.source.system in unknown else "targets",
-                    what=f"there is no system {unknown[0]!r} (systems: {known})",
-                    file=each.name,
-                    line=0,
-                )
-            )
+            faults += unknown
             continue
-        source = await engine.schema(each.flow.source.system, each.flow.source.entity)
-        await engine.scopes(each.flow.source.system, each.flow.source.scopes)
-        targets = {
-            name: await engine.schema(target.system, target.entity) for name, target in flow.targets.items()
-        }
-        faults += validate(flow, source, targets)
+        try:
+            source = await engine.schema(each.flow.source.system, each.flow.source.entity)
+            await engine.scopes(each.flow.source.system, each.flow.source.scopes)
+            targets = {
+                name: await engine.schema(target.system, target.entity)
+                for name, target in flow.targets.items()
+            }
+        except (SchemaError, ConfigurationError) as error:
+            faults.append(Fault(path="", what=error.message.rstrip("."), file=each.name))
+            continue
+        faults += validate(flow, source, targets, lookups=known_tables, flows=known_flows)
         for name, target in flow.targets.items():
-            faults += [
-                Fault(
-                    path=f"targets.{name}.fields.{ref.field}",
-                    what=f"the reference {ref.flow}.{ref.target} names no flow target",
-                    file=each.name,
-                    line=0,
-                    valid=tuple(sorted(known_links)),
-                )
-                for ref in target.references
-                if f"{ref.flow}.{ref.target}" not in known_links
-            ]
-            faults += [
-                Fault(
-                    path=f"targets.{name}",
-                    what=f"there is no lookup table {table!r}",
-                    file=each.name,
-                    line=0,
-                    valid=tuple(sorted(known_tables)),
-                )
-                for table in target.lookups
-                if table not in known_tables
-            ]
             capabilities = engine.system(target.system).connector.manifest.capabilities(target.entity)
             if "deactivate" in {target.on_delete, target.on_leave} and not capabilities.deactivate:
+                file, line = each.flow.place(("targets", name))
                 faults.append(
                     Fault(
                         path=f"targets.{name}",
                         what=f"{target.system}/{target.entity} has no way to deactivate a record that the platform "
                         "knows; choose another policy",
-                        file=each.name,
-                        line=0,
+                        file=file,
+                        line=line,
                     )
                 )
+    return faults
+
+
+def _unknown_systems(engine: Engine, flow: Flow) -> list[Fault]:
+    named: dict[tuple[str | int, ...], str] = {("source", "system"): flow.source.system}
+    named |= {("targets", name, "system"): target.system for name, target in flow.targets.items()}
+    faults = []
+    for path, system in named.items():
+        if system not in engine.systems:
+            file, line = flow.place(path)
+            known = sorted(engine.systems)
+            faults.append(unknown_name("the system", system, known, path=path, file=file, line=line))
     return faults
 
 

@@ -234,7 +234,7 @@ def _item(scope: str, record: str, document: Any, *, deleted: bool) -> Claimed:
         attempts=0,
         verify_target=False,
         intent=None,
-        trace_ids=[],
+        trace_id="",
         # The form that the mirror would give back, so that both runs map the same.
         document=None if document is None else decode(encode(document)),
         deleted=deleted,

@@ -18,6 +18,16 @@ from ipaas_resources.store.queue import Claimed
 from mappings.mapped import MISSING, LinkHit, Mapped, Missing, RefUse
 
 
+class Asked(msgspec.Struct, frozen=True, order=True):
+    """One reference of one record: the other side of the link of `flow.target` whose near side is `value`."""
+
+    flow: str
+    target: str
+    by: str  # "id", or the field of the near record that holds the value
+    scope: str
+    value: str
+
+
 class References:
     """The links behind `ref` rules of one batch, and the lookup tables.
 
@@ -26,8 +36,8 @@ class References:
 
     def __init__(self, lookups: dict[str, dict[str, Any]]) -> None:
         self._lookups = lookups
-        self._links: dict[tuple[str, str, str, str], LinkHit | None] = {}
-        self._asked: set[tuple[str, str, str, str]] = set()
+        self._links: dict[Asked, LinkHit | None] = {}
+        self._asked: set[Asked] = set()
 
     def at(self, scope: str) -> ScopedReferences:
         """The references of records of one scope."""
@@ -35,7 +45,7 @@ class References:
 
     def link(self, scope: str, ref: RefUse, value: str) -> LinkHit | None:
         """The other side of a link; None where it is not known, and then it is noted as asked for."""
-        key = (ref.flow, ref.target, scope, value)
+        key = Asked(flow=ref.flow, target=ref.target, by=ref.by, scope=scope, value=value)
         hit = self._links.get(key)
         if hit is None and key not in self._links:
             self._asked.add(key)
@@ -48,27 +58,33 @@ class References:
     async def fetch(self, database: Database, work: TargetWork, sides: dict[str, tuple[str, str]]) -> bool:
         """Read the links that were asked for. True when any was new, so that mapping again can use it.
 
-        `sides` maps a flow's name to its source system: the link is read from the side that our own source is on.
+        `sides` maps a flow's name to its source system and entity: a link is read from the side that our own source
+        is on.
         """
         asked, self._asked = self._asked, set()
         if not asked:
             return False
-        groups: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
-        for flow, target, scope, value in sorted(asked):
-            groups[flow, target].append({"scope": scope, "id": value})
-            self._links[flow, target, scope, value] = None
-        for (flow, target), keys in groups.items():
-            forward = sides.get(flow, ("", ""))[0] == work.queue.source_system
+        groups: dict[tuple[str, str, str], list[Asked]] = defaultdict(list)
+        for each in sorted(asked):
+            groups[each.flow, each.target, each.by].append(each)
+            self._links[each] = None
+        for (flow, target, by), keys in groups.items():
+            system, entity = sides.get(flow, ("", ""))
+            side = "record" if system == work.queue.source_system else "target"
             rows = await database.rows(
-                "links_by_record" if forward else "links_by_target",
+                f"links_by_{side}" if by == "id" else f"links_by_{side}_field",
                 flow=flow,
                 target=target,
-                keys=encode(keys).decode(),
+                keys=encode([{"scope": each.scope, "id": each.value} for each in keys]).decode(),
+                **({} if by == "id" else {"field": by}),
+                **({"system": system, "entity": entity} if by != "id" and side == "record" else {}),
             )
+            hits: dict[Asked, LinkHit | None] = {}
             for row in rows:
-                self._links[flow, target, row.scope, row.record] = LinkHit(
-                    scope=row.target_scope, id=row.target_id
-                )
+                key = Asked(flow=flow, target=target, by=by, scope=row.scope, value=row.record)
+                # Two records with the same value in that field: nobody can tell which one is meant.
+                hits[key] = None if key in hits else LinkHit(scope=row.target_scope, id=row.target_id)
+            self._links.update(hits)
         return True
 
 

@@ -177,7 +177,7 @@ def _create(work: TargetWork, item: Claimed, mapped: Mapped, link: Link | None, 
         files=mapped.files,
         progress=link.progress if link is not None and link.state == "reserved" else {},
         repeated=link is not None and link.state == "reserved",
-        trace_id=item.trace_ids[-1] if item.trace_ids else "",
+        trace_id=item.trace_id,
     )
     return Decision(
         outcome=OutcomeName.CREATED,
@@ -263,7 +263,7 @@ def _update(
         lines=lines,
         files=files,
         progress=link.progress,
-        trace_id=item.trace_ids[-1] if item.trace_ids else "",
+        trace_id=item.trace_id,
     )
     return Decision(
         outcome=OutcomeName.UPDATED,
@@ -415,12 +415,14 @@ def _line_writes(
             keep[key] = [line_id, line.values]
         policy = work.target.line_policies.get(name, "delete")
         for key, (line_id, before) in known.items():
-            if policy == "review":
+            if policy == "review" and key in link.lines.get(name, {}):
                 error = ReviewNeededError(
                     f"A line of {name!r} is no longer in the source. Delete it in the target or keep it, then replay.",
                     code="line_missing",
                 )
                 return {}, {}, _review(error)
+            if key not in link.lines.get(name, {}):
+                continue  # somebody added it in the target: not ours to judge
             if policy == "delete" and line_id is not None:
                 todo.delete.append((line_id, None))
             else:
@@ -495,7 +497,7 @@ def _gone(work: TargetWork, item: Claimed, link: Link | None, seen: Seen) -> Dec
                 f"The record {word}; the policy of {work.name} asks a person.", code="source_gone"
             )
         )
-    trace = item.trace_ids[-1] if item.trace_ids else ""
+    trace = item.trace_id
     if policy == "delete":
         return Decision(
             outcome=OutcomeName.DELETED,

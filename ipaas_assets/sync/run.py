@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -70,6 +71,7 @@ class FlowRun:
         self._pulled: dict[str, Pulled] = {}
         self._pulling = asyncio.Event()  # set: the pull has ended
         self._wake = asyncio.Event()
+        self._done: Counter[str] = Counter()  # items worked off, by target
 
     async def run(self) -> RunResult:
         """Do the work. A failure that ends the run is in the result as a sentence, beside what was done before it."""
@@ -228,6 +230,10 @@ class FlowRun:
         waited = 0.0
         while True:
             ended = self._pulling.is_set()
+            if not ended and not self._enough(work):
+                self._wake.clear()
+                await self._wake.wait()
+                continue
             try:
                 done = await drain.one_batch(work)
             except LeaseLostError as error:
@@ -237,7 +243,7 @@ class FlowRun:
                 continue
             if done:
                 waited = 0.0
-                self._wake.set()
+                self._done[work.queue.target] += done
                 if self._progress is not None:
                     self._progress(drain.counts)
                 continue
@@ -252,6 +258,14 @@ class FlowRun:
             pause = max(pause, 0.02)
             waited += pause
             await self._engine.clock.sleep(pause)
+
+    def _enough(self, work: TargetWork) -> bool:
+        """While the pull goes on, only full batches are worked on: small ones would waste the system's budget of calls.
+
+        What another run left behind is found at the end at the latest.
+        """
+        raised = sum(pulled.changed for pulled in self._pulled.values())
+        return raised - self._done[work.queue.target] >= self._engine.options.batch
 
     async def _next_due(self, work: TargetWork) -> float | None:
         """Seconds until this target has something to do, None when it has not."""

@@ -49,7 +49,7 @@ class Claimed(msgspec.Struct, kw_only=True):
     attempts: int
     verify_target: bool
     intent: int | None
-    trace_ids: list[str]
+    trace_id: str  # the newest of the item's
     document: Document | None  # None: the mirror has no such record
     deleted: bool
     link: Link | None
@@ -162,7 +162,7 @@ async def claim(
                 attempts=row.attempts,
                 verify_target=row.verify_target,
                 intent=row.intent,
-                trace_ids=row.trace_ids,
+                trace_id=row.trace_id,
                 document=decode(known.document.encode()) if known.document else None,
                 deleted=bool(known.deleted),
                 link=link_of(known),

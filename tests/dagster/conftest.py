@@ -26,15 +26,15 @@ def installation(fresh_database: DatabaseUrls, tmp_path: Path) -> Installation:
 
 
 @pytest.fixture(scope="session")
-def _dagster_url(databases: Databases) -> Iterator[str]:
+def dagster_url(databases: Databases) -> Iterator[str]:
     url = databases.make_for_dagster()
     yield url
     databases.drop(url)
 
 
 @pytest.fixture(scope="session")
-def _home(_dagster_url: str, tmp_path_factory: pytest.TempPathFactory) -> DagsterHome:
-    home = DagsterHome(Settings(state_dir=tmp_path_factory.mktemp("home")), dagster_url=_dagster_url)
+def _home(dagster_url: str, tmp_path_factory: pytest.TempPathFactory) -> DagsterHome:
+    home = DagsterHome(Settings(state_dir=tmp_path_factory.mktemp("home")), dagster_url=dagster_url)
     home.prepare()
     return home
 

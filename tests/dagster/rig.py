@@ -165,7 +165,9 @@ class Installation(Platform):
 
 
 def _new_flow(text: str) -> NewFlow:
-    lines = dict(line.split(": ", 1) for line in text.strip().splitlines() if not line.startswith(" ") and ": " in line)
+    lines = dict(
+        line.split(": ", 1) for line in text.strip().splitlines() if not line.startswith(" ") and ": " in line
+    )
     return NewFlow(
         flow=lines["flow"],
         text=text,

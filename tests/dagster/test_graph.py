@@ -28,7 +28,9 @@ def test_every_entity_and_every_flow_target_is_an_asset(installation: Installati
     }
 
 
-def test_a_flow_target_depends_on_its_source_entity_and_entities_on_nothing(installation: Installation) -> None:
+def test_a_flow_target_depends_on_its_source_entity_and_entities_on_nothing(
+    installation: Installation,
+) -> None:
     installation.connect("bc", "crm", "lab")
     installation.apply(CUSTOMERS, BACK)
 
@@ -74,7 +76,9 @@ def test_a_broken_flow_is_left_out_and_the_others_stay(installation: Installatio
     assert "crm/accounts/customers_to_clients__client" in keys(installation.definitions())
 
 
-def test_a_flow_of_an_unknown_system_is_left_out_with_the_systems_there_are(installation: Installation) -> None:
+def test_a_flow_of_an_unknown_system_is_left_out_with_the_systems_there_are(
+    installation: Installation,
+) -> None:
     installation.connect("bc", "crm")
     installation.apply(CUSTOMERS, BACK)
 
@@ -127,7 +131,11 @@ def test_steps_of_the_same_entity_share_a_pool_and_run_in_one_process(installati
     defs = installation.definitions()
 
     job = defs.resolve_job_def("customers_to_clients")
-    assets = {assets.op.name: assets.op.pool for assets in defs.resolve_asset_graph().assets_defs if assets.is_executable}
+    assets = {
+        assets.op.name: assets.op.pool
+        for assets in defs.resolve_asset_graph().assets_defs
+        if assets.is_executable
+    }
 
     assert assets["bc__sales_customers"] == assets["flow__customers_to_clients__sync"] == "bc/sales_customers"
     assert job.executor_def is dg.in_process_executor

@@ -14,13 +14,12 @@ import yaml
 from dagster import EventLogEntry
 from dagster._core.launcher.base import WorkerStatus
 
+from console.dagster import storage
 from console.dagster.launcher import WatchedRunLauncher
-from console.dagster.storage import PlatformStorage, dagster_url
 from console.dagster_home import REPOSITORY, DagsterHome, home_of, reload_running, request_reload
 from ipaas_assets.workers import WORKER_TAG, is_alive, this_worker
 from ipaas_resources.core.errors import ConfigurationError
 from ipaas_resources.settings import Settings
-
 
 URL = "postgresql+psycopg2://ipaas_dagster:hidden@127.0.0.1:5432/dagster"
 
@@ -39,8 +38,9 @@ def unused_port() -> int:
         return probe.getsockname()[1]
 
 
-
-def test_the_home_holds_the_repositorys_instance_and_a_workspace_on_our_code_server(home: DagsterHome) -> None:
+def test_the_home_holds_the_repositorys_instance_and_a_workspace_on_our_code_server(
+    home: DagsterHome,
+) -> None:
     copied = (home.path / "dagster.yaml").read_text()
     location = yaml.safe_load((home.path / "workspace.yaml").read_text())["load_from"][0]["grpc_server"]
 
@@ -55,7 +55,7 @@ def test_both_workspaces_call_the_location_the_same(home: DagsterHome) -> None:
 
 
 def test_the_instance_keeps_its_state_in_the_platforms_server(
-    stored: dg.DagsterInstance, _dagster_url: str
+    stored: dg.DagsterInstance, dagster_url: str
 ) -> None:
     assert isinstance(stored.run_launcher, WatchedRunLauncher)
     assert stored.run_launcher.supports_check_run_worker_health
@@ -64,16 +64,16 @@ def test_the_instance_keeps_its_state_in_the_platforms_server(
     assert not stored.telemetry_enabled
     assert stored.run_monitoring_enabled
     stored.add_dynamic_partitions("kept", ["here"])
-    storage = PlatformStorage(_dagster_url)
-    assert list(storage.event_log_storage.get_dynamic_partitions("kept")) == ["here"]
+    other = storage.PlatformStorage(dagster_url)
+    assert list(other.event_log_storage.get_dynamic_partitions("kept")) == ["here"]
 
 
 def test_the_reference_that_dagster_passes_on_command_lines_holds_no_password(
-    stored: dg.DagsterInstance, _dagster_url: str
+    stored: dg.DagsterInstance, dagster_url: str
 ) -> None:
     from dagster_shared.serdes import serialize_value
 
-    password = _dagster_url.split("@")[0].rpartition(":")[2]
+    password = dagster_url.split("@", maxsplit=1)[0].rpartition(":")[2]
     assert password
     assert password not in serialize_value(stored.get_ref())
 
@@ -90,7 +90,9 @@ def test_no_command_line_holds_a_secret_and_every_process_gets_the_home(home: Da
 
 def test_the_code_server_stays_on_this_machine_whatever_the_webserver_listens_on(tmp_path: Path) -> None:
     home = DagsterHome(
-        Settings(state_dir=tmp_path, host="0.0.0.0"), dagster_url="postgresql+psycopg2://x/y", webserver_port=3333
+        Settings(state_dir=tmp_path, host="0.0.0.0"),
+        dagster_url="postgresql+psycopg2://x/y",
+        webserver_port=3333,
     )
     code_server, webserver, _ = home.services()
 
@@ -110,13 +112,15 @@ def test_a_state_folder_that_cannot_be_written_is_told_with_its_place(tmp_path: 
 def test_the_url_is_the_one_handed_down(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPAAS_DAGSTER_URL", "postgresql+psycopg2://somewhere/dagster")
 
-    assert dagster_url() == "postgresql+psycopg2://somewhere/dagster"
+    assert storage.dagster_url() == "postgresql+psycopg2://somewhere/dagster"
 
 
 def test_nothing_is_reloaded_where_nothing_runs(home: DagsterHome, tmp_path: Path, unused_port: int) -> None:
     settings = Settings(state_dir=tmp_path / "state")
     assert request_reload(f"http://127.0.0.1:{unused_port}") is False
-    (home_of(settings) / "running.json").write_text(json.dumps({"webserver": f"http://127.0.0.1:{unused_port}"}))
+    (home_of(settings) / "running.json").write_text(
+        json.dumps({"webserver": f"http://127.0.0.1:{unused_port}"})
+    )
     assert reload_running(settings) is False
     assert reload_running(Settings(state_dir=tmp_path / "never")) is False
 

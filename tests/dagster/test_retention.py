@@ -14,7 +14,6 @@ from tests.dagster.rig import Installation
 LATER = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
 
 
-
 @dg.asset
 def counted() -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"n": 1})
@@ -67,7 +66,10 @@ def test_old_events_without_a_run_leave_except_the_newest_of_each_kind(stored: d
         "n"
     ] == dg.MetadataValue.int(2)
     key = dg.AssetCheckKey(dg.AssetKey("live"), "fresh")
-    assert stored.event_log_storage.get_latest_asset_check_execution_by_key([key])[key].status.value == "SUCCEEDED"
+    assert (
+        stored.event_log_storage.get_latest_asset_check_execution_by_key([key])[key].status.value
+        == "SUCCEEDED"
+    )
 
 
 def test_the_nightly_job_shortens_everything_and_tells_what_it_did(
@@ -124,7 +126,8 @@ def test_one_part_that_fails_does_not_stop_the_others(
     )
 
     assert not result.success
-    assert "Removing old sync events met a ValueError" in result.failure_data_for_node(
-        "remove_old"
-    ).user_failure_data.description
+    assert (
+        "Removing old sync events met a ValueError"
+        in result.failure_data_for_node("remove_old").user_failure_data.description
+    )
     assert installation.sql("SELECT count(*) FROM runs") == [(0,)]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dagster as dg
 import msgspec
 import pytest
+from dagster._core.storage.tags import WILL_RETRY_TAG
 
 from ipaas_assets.failures import RETRIED, RETRY_TAG
 from ipaas_assets.steps import FLOW_TAG, TRACE_TAG, TRIGGER_TAG
@@ -100,7 +101,9 @@ def test_a_flow_that_asks_for_more_than_its_entity_read_pulls_again(
     materialize(defs, instance, SOURCE, CLIENT, COPY)
     assert installation.sql("SELECT count(*) FROM mirror WHERE deleted") == [(0,)]
 
-    result = materialize(defs, instance, SOURCE, CLIENT, COPY, config={"flow__customers_to_clients__sync": "full"})
+    result = materialize(
+        defs, instance, SOURCE, CLIENT, COPY, config={"flow__customers_to_clients__sync": "full"}
+    )
 
     assert result.success
     assert installation.sql("SELECT record FROM mirror WHERE deleted") == [("c1",)]
@@ -112,9 +115,7 @@ def test_a_full_run_of_an_entity_finds_what_was_deleted(
     materialize(defs, instance, SOURCE)
     installation.products["bc"].drop("c1")
 
-    told = metadata_of(
-        materialize(defs, instance, SOURCE, config={"bc__sales_customers": "full"}), SOURCE
-    )
+    told = metadata_of(materialize(defs, instance, SOURCE, config={"bc__sales_customers": "full"}), SOURCE)
 
     assert (told["deleted"], told["complete"], told["mode"]) == (1, True, "full")
 
@@ -148,6 +149,20 @@ def test_a_poll_that_finds_nothing_materialises_nothing(
     assert metadata_of(by_hand, CLIENT)["items"] == 0
 
 
+def test_an_idle_poll_materialises_what_was_never_materialised(
+    installation: Installation, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    job = defs.resolve_job_def("customers_to_clients")
+    with dg.DagsterInstance.ephemeral() as elsewhere:
+        job.execute_in_process(instance=elsewhere)  # the work is done, and this instance has not seen it
+
+    idle = job.execute_in_process(instance=instance, tags={TRIGGER_TAG: "poll"})
+
+    assert metadata_of(idle, CLIENT)["items"] == 0
+    assert metadata_of(idle, SOURCE)["changed"] == 0
+    assert "dagster/column_lineage" in metadata_of(idle, COPY)
+
+
 def test_a_run_carries_its_flow_its_trace_and_its_process(
     installation: Installation, defs: dg.Definitions, instance: dg.DagsterInstance
 ) -> None:
@@ -178,34 +193,49 @@ def refuse(self: object, *_: object, **__: object) -> None:
     raise CredentialsError("crm refused the credentials. Correct the secret and run again.")
 
 
-def test_wrong_credentials_fail_with_their_sentence_and_are_not_tried_again(
-    installation: Installation, defs: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("tags", [{}, RETRIED])
+def test_wrong_credentials_fail_with_their_sentence_and_are_never_tried_again(
+    installation: Installation,
+    defs: dg.Definitions,
+    stored: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+    tags: dict[str, str],
 ) -> None:
     monkeypatch.setattr(installation.products["crm"], "write", refuse)
     job = defs.resolve_job_def("customers_to_clients")
 
-    result = job.execute_in_process(instance=instance, tags=dict(RETRIED), raise_on_error=False)
+    result = job.execute_in_process(instance=stored, tags=dict(tags), raise_on_error=False)
 
     assert not result.success
     failure = result.failure_data_for_node("flow__customers_to_clients__sync")
     assert "crm refused the credentials" in failure.user_failure_data.description
-    assert instance.get_run_by_id(result.run_id).tags[RETRY_TAG] == "false"
+    run = stored.get_run_by_id(result.run_id)
+    assert run.tags[RETRY_TAG] == "false"
+    assert run.tags[WILL_RETRY_TAG] == "false"
 
 
-def test_a_system_that_is_busy_may_be_tried_again(
-    installation: Installation, defs: dg.Definitions, instance: dg.DagsterInstance
+@pytest.mark.parametrize(("tags", "again"), [({}, "false"), (RETRIED, "true")])
+def test_a_system_that_is_busy_is_tried_again_where_the_run_asks_for_that(
+    installation: Installation,
+    defs: dg.Definitions,
+    stored: dg.DagsterInstance,
+    tags: dict[str, str],
+    again: str,
 ) -> None:
     installation.products["bc"].faults = Faults(busy=1.0)
     job = defs.resolve_job_def("customers_to_clients")
 
-    result = job.execute_in_process(instance=instance, tags=dict(RETRIED), raise_on_error=False)
+    result = job.execute_in_process(instance=stored, tags=dict(tags), raise_on_error=False)
 
     assert not result.success
-    assert instance.get_run_by_id(result.run_id).tags[RETRY_TAG] == "true"
+    assert stored.get_run_by_id(result.run_id).tags[WILL_RETRY_TAG] == again
 
 
 def test_what_was_done_before_a_failure_is_reported(
-    installation: Installation, defs: dg.Definitions, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    installation: Installation,
+    defs: dg.Definitions,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(installation.products["lab"], "write", refuse)
     job = defs.resolve_job_def("customers_to_clients")

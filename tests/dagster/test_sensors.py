@@ -18,7 +18,11 @@ from sensors.watch import watch_sensor
 from tests.dagster.rig import BACK, BROKEN, CUSTOMERS, Installation, materialize, put_customers
 from tests.dagster.test_registered import nowhere
 
-SUCCESS, FAILURE, QUEUED = dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.QUEUED
+SUCCESS, FAILURE, QUEUED = (
+    dg.DagsterRunStatus.SUCCESS,
+    dg.DagsterRunStatus.FAILURE,
+    dg.DagsterRunStatus.QUEUED,
+)
 POLL = Poll(min=dt.timedelta(seconds=15), max=dt.timedelta(minutes=15))
 
 

@@ -67,6 +67,17 @@ class Platform:
             cwd=REPOSITORY,
         )
 
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        """Start a command; the caller waits for it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "console.cli.main", *arguments],
+            env={**self._environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+
     def must(self, *arguments: str, **environment: str) -> str:
         """Run a command that has to succeed; its output."""
         done = self.call(*arguments, **environment)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mappings.compiler import CompiledTarget, compile_flow
@@ -50,14 +52,22 @@ def load(fields: str = "", *, more: str = "", name: str = "flow.yaml") -> Flow:
     return load_flow(text + more, name=name)
 
 
+@functools.lru_cache(maxsize=64)
 def target(fields: str = "", *, more: str = "") -> CompiledTarget:
+    # Kept, for property tests ask for one target hundreds of times; a compiled target holds no state.
     return compile_flow(load(fields, more=more)).targets["account"]
 
 
 def mapped(
-    fields: str, record: dict[str, Any], *, answers: Answers | None = None, more: str = "", scope: str = "", id: str = "1"
+    fields: str,
+    record: dict[str, Any],
+    *,
+    answers: Answers | None = None,
+    more: str = "",
+    scope: str = "",
+    record_id: str = "1",
 ) -> Mapped:
-    return target(fields, more=more).map(record, scope, id, answers or Answers())
+    return target(fields, more=more).map(record, scope, record_id, answers or Answers())
 
 
 def value(rule: str, record: dict[str, Any] | None = None, **context: Any) -> Any:
@@ -65,10 +75,16 @@ def value(rule: str, record: dict[str, Any] | None = None, **context: Any) -> An
     return mapped(f"x: {rule}", record or {}, **context).values["x"]
 
 
+def outcome(kind: type[Exception], call: Callable[[], Any]) -> tuple[Any, Any]:
+    """(result, None), or (None, the error) for an error of this kind; any other error is the test's failure."""
+    try:
+        return call(), None
+    except kind as error:
+        return None, error
+
+
 def quoted(text: str) -> str:
     """A YAML scalar in double quotes."""
-    import json
-
     return json.dumps(text)
 
 

@@ -35,7 +35,14 @@ ORDER = {
     "currencyCode": "EUR",
     "discount": Decimal("0.5"),
     "workItems": [
-        {"sequence": 10, "quantity": 2, "price": Decimal("9.99"), "name": "Scale", "uom": "PCS", "item": "i1"},
+        {
+            "sequence": 10,
+            "quantity": 2,
+            "price": Decimal("9.99"),
+            "name": "Scale",
+            "uom": "PCS",
+            "item": "i1",
+        },
         {"sequence": 20, "quantity": 0, "price": None, "name": None, "uom": "PCS", "item": "i1"},
         {"sequence": "30", "quantity": 1, "price": None, "name": None, "uom": "?", "item": "i2"},
     ],
@@ -73,7 +80,9 @@ def test_when_of_the_flow_and_of_the_target_both_count():
 
 
 def test_a_when_that_cannot_be_decided_is_an_error_that_names_it():
-    with pytest.raises(MappingError, match=r"The rule of when in customers_to_accounts\.account fails") as caught:
+    with pytest.raises(
+        MappingError, match=r"The rule of when in customers_to_accounts\.account fails"
+    ) as caught:
         target(more="when: balance > 0\n").when({"balance": "x"}, "")
     assert caught.value.field == "when"
 
@@ -122,7 +131,16 @@ def test_lines_are_mapped_one_by_one_with_the_document_around_them():
 def test_lines_tell_the_engine_what_they_own():
     compiled = target(more=LINES)
     assert compiled.line_fields == {
-        "salesOrderLines": ("sequence", "quantity", "unitPrice", "description", "currency", "discounted", "unit", "itemId")
+        "salesOrderLines": (
+            "sequence",
+            "quantity",
+            "unitPrice",
+            "description",
+            "currency",
+            "discounted",
+            "unit",
+            "itemId",
+        )
     }
     assert compiled.line_keys == {"salesOrderLines": "sequence"}
     assert compiled.line_policies == {"salesOrderLines": "delete"}
@@ -177,14 +195,18 @@ def test_the_key_of_a_line_is_copied_by_its_name_or_made_by_its_rule(key, fields
 
 def test_a_line_whose_key_is_an_unresolved_reference_is_left_out_and_named():
     more = "    lines: {rows: {each: rows, key: {itemId: {ref: a_b.c, of: item}}}}\n"
-    image = mapped("", {"rows": [{"item": "1"}, {"item": "2"}]}, more=more, answers=Answers({("a_b.c", "2"): "g"}))
+    image = mapped(
+        "", {"rows": [{"item": "1"}, {"item": "2"}]}, more=more, answers=Answers({("a_b.c", "2"): "g"})
+    )
     assert image.lines["rows"] == [LineImage("g", {"itemId": "g"})]
     assert [each.field for each in image.unresolved] == ["rows.itemId"]
 
 
 def test_file_references_leave_the_values_and_are_never_text():
     file = {"$file": {"id": "f1", "name": "certificate.pdf", "size": 10}}
-    image = mapped("content: Certificate\nother: {if: yes, then: Certificate}", {"Certificate": file, "yes": True})
+    image = mapped(
+        "content: Certificate\nother: {if: yes, then: Certificate}", {"Certificate": file, "yes": True}
+    )
     expected = FileRef(id="f1", name="certificate.pdf", size=10)
     assert image.files == {"content": expected, "other": expected}
     assert image.values == {"accountnumber": None}
@@ -202,15 +224,22 @@ def test_one_source_makes_several_targets_and_one_field_several_fields():
     more = "  contact: {system: crm, entity: contacts, key: {n: number}, fields: {a: city, b: city}}\n"
     flow = compile_flow(load("name: city", more=more))
     record = {"number": "1", "city": "Oslo"}
-    assert flow.targets["account"].map(record, "", "1", Answers()).values == {"accountnumber": "1", "name": "Oslo"}
-    assert flow.targets["contact"].map(record, "", "1", Answers()).values == {"n": "1", "a": "Oslo", "b": "Oslo"}
+    assert flow.targets["account"].map(record, "", "1", Answers()).values == {
+        "accountnumber": "1",
+        "name": "Oslo",
+    }
+    assert flow.targets["contact"].map(record, "", "1", Answers()).values == {
+        "n": "1",
+        "a": "Oslo",
+        "b": "Oslo",
+    }
     assert flow.source_fields == {"number", "city"}
 
 
 def test_lineage_and_source_fields_name_everything_that_is_read():
     compiled = target(
         'a: {template: "{x} {record[y z]}"}\nb: {if: p > q, then: r, else: {lookup: t, of: s, missing: flag}}\nc: $scope',
-        more='    when: u == 1\n' + LINES + 'when: v == 1\n',
+        more="    when: u == 1\n" + LINES + "when: v == 1\n",
     )
     assert compiled.lineage["a"] == ("x", "y z")
     assert compiled.lineage["b"] == ("p", "q", "r", "s")
@@ -240,7 +269,9 @@ def test_wants_names_every_link_that_mapping_may_ask_for():
         ("items_to_products", "product", "id", "salesOrderLines.itemId", "i2"),
     ]
     assert answers.asked == []
-    assert {ref for ref, _ in wanted} | {ref for ref in compiled.references if ref.field == "e"} == set(compiled.references)
+    assert {ref for ref, _ in wanted} | {ref for ref in compiled.references if ref.field == "e"} == set(
+        compiled.references
+    )
     assert compiled.wants({"workItems": "no lines", "x": None}, "", "77", answers) == [
         (RefUse(flow="a_b", target="e", of="the id of the record", field="$scope", part="scope"), "77")
     ]

@@ -56,8 +56,9 @@ def failures(example: str) -> list[str]:
 
 
 def test_an_example_holds_when_the_fields_it_names_do():
-    assert failures(
-        """\
+    assert (
+        failures(
+            """\
   - title: all of it
     scope: no
     id: "7"
@@ -74,14 +75,16 @@ def test_an_example_holds_when_the_fields_it_names_do():
     out: {account: {unit: 3}}
     unresolved: {account: [parent, $scope]}
 """
-    ) == []
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
     ("example", "differences"),
     [
         (
-            "  - in: {displayName: Lab, share: 1.5}\n    out: {account: {name: Shop, share: \"0.5\", colour: red}}\n",
+            '  - in: {displayName: Lab, share: 1.5}\n    out: {account: {name: Shop, share: "0.5", colour: red}}\n',
             [
                 'name: expected "Shop", got "Lab"',
                 'share: expected "0.5", got 0.5',
@@ -106,8 +109,8 @@ def test_an_example_holds_when_the_fields_it_names_do():
         (
             "  - in: {share: x}\n    out: {account: {}}\n",
             [
-                "The rule of share in customers_to_accounts.account fails: cannot divide text and a number; turn one "
-                "with number(...) or text(...). Check the rule and the values of its source fields."
+                ("The rule of share in customers_to_accounts.account fails: cannot divide text and a number; turn one "
+                "with number(...) or text(...). Check the rule and the values of its source fields.")
             ],
         ),
         ("  - in: {}\n    out: {client: {}}\n", ["the flow has no target 'client'. Valid: account"]),

@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - look-alike characters are what is tested
 """Nothing outside the language gets in, and nothing inside it grows without bound.
 
 The list holds the published ways out of RestrictedPython, asteval, simpleeval, Jinja and n8n's Python (security.md
@@ -20,7 +21,7 @@ from ipaas_resources.core.values import encode
 from mappings.expressions.functions import FUNCTIONS
 from mappings.expressions.language import MAX_SOURCE, parse
 from mappings.faults import FlowErrors
-from tests.mappings.making import Answers, evaluate, load, mapped, quoted, target
+from tests.mappings.making import Answers, evaluate, load, mapped, outcome, quoted, target
 
 ESCAPES = [
     # attributes and the class tree (simpleeval, asteval, Jinja sandbox, n8n)
@@ -198,7 +199,9 @@ def test_a_published_escape_is_refused_when_the_rule_is_read(expression):
         parse(expression)
 
 
-@pytest.mark.parametrize("name", ["upper", "number", "eval", "os", "self", "get", "scope", "resolve", "document", "values"])
+@pytest.mark.parametrize(
+    "name", ["upper", "number", "eval", "os", "self", "get", "scope", "resolve", "document", "values"]
+)
 def test_a_bare_name_is_a_field_of_the_record_whatever_it_is_called_elsewhere(name):
     assert evaluate(name, {}) is None
     assert evaluate(name, {name: "mine"}) == "mine"
@@ -211,25 +214,53 @@ def test_a_field_reached_by_text_is_only_ever_a_key(name):
 
 
 def test_every_field_of_a_rule_that_takes_an_expression_is_checked():
-    for rule in ("{math: EXPR}", "{python: EXPR}", "{if: EXPR, then: a, else: b}", "{if: a, then: {python: EXPR}}", "{lookup: t, of: {python: EXPR}, missing: flag}", "{date: {python: EXPR}}", "{ref: a_b.c, of: {python: EXPR}}"):
+    for rule in (
+        "{math: EXPR}",
+        "{python: EXPR}",
+        "{if: EXPR, then: a, else: b}",
+        "{if: a, then: {python: EXPR}}",
+        "{lookup: t, of: {python: EXPR}, missing: flag}",
+        "{date: {python: EXPR}}",
+        "{ref: a_b.c, of: {python: EXPR}}",
+    ):
         with pytest.raises(FlowErrors, match="there is no function 'eval'"):
             load("x: " + rule.replace("EXPR", quoted("eval('1')")))
-    for more in ("when: EXPR\n", "    when: EXPR\n", "    lines: {rows: {each: rows, key: k, when: EXPR}}\n", "    lines: {rows: {each: rows, key: k, fields: {a: {math: EXPR}}}}\n"):
-        more = more.replace("EXPR", quoted("eval('1')"))
+    for more in (
+        "when: EXPR\n",
+        "    when: EXPR\n",
+        "    lines: {rows: {each: rows, key: k, when: EXPR}}\n",
+        "    lines: {rows: {each: rows, key: k, fields: {a: {math: EXPR}}}}\n",
+    ):
         with pytest.raises(FlowErrors, match="there is no function 'eval'"):
-            load(more=more)
+            load(more=more.replace("EXPR", quoted("eval('1')")))
 
 
 def test_compiled_functions_have_no_builtins_and_know_only_what_was_bound():
     compiled = target('x: {python: "upper(a)"}\ny: {template: "{a}"}\nz: {math: "a + 1"}')
     for function in (compiled.map, compiled.when, compiled.wants):
         assert function.__globals__["__builtins__"] == {}
-        dangerous = {getattr(builtins, name) for name in ("eval", "exec", "open", "getattr", "__import__", "compile")}
+        dangerous = {
+            getattr(builtins, name) for name in ("eval", "exec", "open", "getattr", "__import__", "compile")
+        }
         assert not dangerous & {value for value in function.__globals__.values() if callable(value)}
 
 
 HOSTILE = st.text(max_size=40) | st.sampled_from(
-    ["'", '"', "\\", "\n", "');import os;('", '"""', "{", "}", "#", "\u2028", "__builtins__", "f'{1}'", "\\N{DIGIT ONE}"]
+    [
+        "'",
+        '"',
+        "\\",
+        "\n",
+        "');import os;('",
+        '"""',
+        "{",
+        "}",
+        "#",
+        "\u2028",
+        "__builtins__",
+        "f'{1}'",
+        "\\N{DIGIT ONE}",
+    ]
 )
 
 
@@ -250,7 +281,11 @@ def test_no_text_of_a_flow_can_become_code(field, source, constant):
         return
     image = compiled.map({source: "the value"}, "", "1", Answers())
     expected = {"$scope": "", "$id": "1"}.get(source, "the value")
-    assert image.values == {"number": None if source != "number" else "the value", f"a{field}": expected, f"b{field}": constant}
+    assert image.values == {
+        "number": None if source != "number" else "the value",
+        f"a{field}": expected,
+        f"b{field}": constant,
+    }
     ast.parse(compiled.source)
 
 
@@ -298,11 +333,15 @@ def test_what_would_grow_beyond_the_limits_is_a_typed_error(expression):
     assert caught.value.code == "mapping_limit"
 
 
+def refused_or_value(expression, record):
+    parse(expression)
+    return evaluate(expression, record)
+
+
 @pytest.mark.parametrize("expression", ["'ab' * 3", "3 * 'ab'", "'ab' * 1000000000", "text * 2", "[1] * 9"])
 def test_text_is_never_repeated(expression):
-    with pytest.raises((ValueError, MappingError), match="cannot multiply|a list stands"):
-        parse(expression)
-        evaluate(expression, {"text": "x"})
+    with pytest.raises((ValueError, MappingError), match=r"cannot multiply|a list stands"):
+        refused_or_value(expression, {"text": "x"})
 
 
 @pytest.mark.parametrize(
@@ -325,7 +364,7 @@ def test_text_is_never_repeated(expression):
     ],
 )
 def test_long_deep_and_huge_expressions_are_refused_before_they_are_compiled(expression):
-    with pytest.raises(ValueError, match="longer|deep|opens more|bits|digits|cannot be read"):
+    with pytest.raises(ValueError, match=r"longer|deep|opens more|bits|digits|cannot be read"):
         parse(expression)
 
 
@@ -346,7 +385,7 @@ def test_long_deep_and_huge_expressions_are_refused_before_they_are_compiled(exp
 )
 def test_the_deepest_expressions_that_are_taken_also_compile_and_run(expression):
     if "n not in" in expression:
-        with pytest.raises(MappingError, match="cannot look for null in true/false|cannot look for"):
+        with pytest.raises(MappingError, match="cannot look for"):
             evaluate(expression, {"n": 1})
         return
     evaluate(expression, {"a": 1})
@@ -370,9 +409,26 @@ def test_no_state_survives_an_evaluation_and_the_record_is_not_changed():
 
 
 leaves = st.sampled_from(
-    ["a", "b", "n", "1", "0", "2.5", "-3", "'x'", "''", "null", "true", 'record["Any name"]', "10 ** 20", "4095"]
+    [
+        "a",
+        "b",
+        "n",
+        "1",
+        "0",
+        "2.5",
+        "-3",
+        "'x'",
+        "''",
+        "null",
+        "true",
+        'record["Any name"]',
+        "10 ** 20",
+        "4095",
+    ]
 )
-binary = st.sampled_from(["+", "-", "*", "/", "//", "%", "**", "<", "<=", ">", ">=", "==", "!=", "in", "and", "or"])
+binary = st.sampled_from(
+    ["+", "-", "*", "/", "//", "%", "**", "<", "<=", ">", ">=", "==", "!=", "in", "and", "or"]
+)
 
 
 def _calls(inner):
@@ -385,23 +441,29 @@ def _calls(inner):
 
 expressions = st.recursive(
     leaves,
-    lambda inner: st.tuples(inner, binary, inner).map(lambda parts: f"({' '.join(parts)})")
-    | st.tuples(inner, inner, inner).map(lambda parts: f"({parts[0]} if {parts[1]} else {parts[2]})")
-    | inner.map(lambda one: f"(not {one})")
-    | inner.map(lambda one: f"(-{one})")
-    | _calls(inner),
+    lambda inner: (
+        st.tuples(inner, binary, inner).map(lambda parts: f"({' '.join(parts)})")
+        | st.tuples(inner, inner, inner).map(lambda parts: f"({parts[0]} if {parts[1]} else {parts[2]})")
+        | inner.map(lambda one: f"(not {one})")
+        | inner.map(lambda one: f"(-{one})")
+        | _calls(inner)
+    ),
     max_leaves=12,
 )
-values = st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.text(max_size=8) | st.decimals(
-    allow_nan=False, allow_infinity=False, places=6, min_value=-(10**20), max_value=10**20
-) | st.lists(st.integers(), max_size=3)
+values = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.text(max_size=8)
+    | st.decimals(allow_nan=False, allow_infinity=False, places=6, min_value=-(10**20), max_value=10**20)
+    | st.lists(st.integers(), max_size=3)
+)
 
 
 @given(expressions, values, values)
 def test_any_expression_of_the_language_gives_a_plain_value_or_a_typed_error(expression, a, b):
-    try:
-        result = evaluate(expression, {"a": a, "b": b, "Any name": 5})
-    except MappingError as error:
+    result, error = outcome(MappingError, lambda: evaluate(expression, {"a": a, "b": b, "Any name": 5}))
+    if error is not None:
         assert error.code.startswith("mapping_")
         return
     assert type(result) in (type(None), bool, int, Decimal, str, list)
@@ -423,11 +485,21 @@ python_pieces = st.lists(
 
 @given(python_pieces.map(" ".join) | st.text(max_size=60))
 def test_any_text_is_an_expression_or_is_refused_with_a_sentence(text):
-    try:
-        expression = parse(text)
-    except ValueError as error:
+    expression, error = outcome(ValueError, lambda: parse(text))
+    if error is not None:
         assert str(error)
         return
     allowed = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
-    kinds = (ast.Constant, ast.Name, ast.BinOp, ast.BoolOp, ast.UnaryOp, ast.Compare, ast.IfExp, ast.Call, ast.Subscript, ast.List)
+    kinds = (
+        ast.Constant,
+        ast.Name,
+        ast.BinOp,
+        ast.BoolOp,
+        ast.UnaryOp,
+        ast.Compare,
+        ast.IfExp,
+        ast.Call,
+        ast.Subscript,
+        ast.List,
+    )
     assert all(isinstance(node, (*allowed, *kinds)) for node in ast.walk(expression.tree))

@@ -174,7 +174,17 @@ def test_a_calculation_that_cannot_be_is_an_error_that_says_why(expression, code
 
 def test_an_error_never_holds_a_value_of_the_record():
     secret = "canary-4711"
-    for expression in ("a + 1", "number(a)", "date(a)", "a < 1", "-a", "round(a)", "a in 1", "year(a)", "len(1) + a"):
+    for expression in (
+        "a + 1",
+        "number(a)",
+        "date(a)",
+        "a < 1",
+        "-a",
+        "round(a)",
+        "a in 1",
+        "year(a)",
+        "len(1) + a",
+    ):
         with pytest.raises(MappingError) as caught:
             evaluate(expression, {"a": secret})
         error: BaseException | None = caught.value
@@ -212,7 +222,9 @@ def test_a_quotient_is_right_to_28_digits_and_floor_and_rest_make_the_whole(a, b
     found = Fraction(evaluate("a / b", record))
     assert abs(found - exact) <= abs(exact) / 10**28
     assert evaluate("a // b", record) == exact.__floor__()
-    assert Fraction(evaluate("a // b", record)) * Fraction(b) + Fraction(evaluate("a % b", record)) == Fraction(a)
+    assert Fraction(evaluate("a // b", record)) * Fraction(b) + Fraction(
+        evaluate("a % b", record)
+    ) == Fraction(a)
 
 
 @given(numbers, st.integers(0, 6))

@@ -36,9 +36,25 @@ def test_a_cron_line_of_five_fields_is_taken(line):
     assert checked_cron(line) == " ".join(line.split())
 
 
-@pytest.mark.parametrize("line", ["", "0 2 * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "5-1 * * * *", "*/0 * * * *", "@daily", "0 2 * * sun", "0 2 * * 0; rm"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "0 2 * *",
+        "60 * * * *",
+        "* 24 * * *",
+        "* * 0 * *",
+        "* * * 13 *",
+        "* * * * 8",
+        "5-1 * * * *",
+        "*/0 * * * *",
+        "@daily",
+        "0 2 * * sun",
+        "0 2 * * 0; rm",
+    ],
+)
 def test_what_is_no_cron_line_is_refused(line):
-    with pytest.raises(ValueError, match="of a schedule|five fields"):
+    with pytest.raises(ValueError, match=r"of a schedule|five fields"):
         checked_cron(line)
 
 
@@ -76,7 +92,9 @@ def test_a_window_without_hours_is_the_whole_day():
 
 
 @given(
-    st.datetimes(min_value=dt.datetime(2020, 1, 1), max_value=dt.datetime(2030, 1, 1), timezones=st.just(UTC)),
+    st.integers(0, 10 * 365 * 86_400).map(
+        lambda seconds: at("2020-01-01T00:00:00") + dt.timedelta(seconds=seconds)
+    ),
     st.sets(st.integers(0, 6), min_size=1),
     st.times(),
     st.times(),

@@ -19,7 +19,14 @@ from tests.mappings.making import Answers, load, mapped, quoted, target, value
 def test_direct_takes_the_value_as_it_is_null_and_missing_alike():
     record = {"a": Decimal("1.50"), "b": "", "c": None, "d": [1, {"e": True}]}
     values = mapped("a: a\nb: b\nc: c\nd: d\ne: e", record).values
-    assert values == {"accountnumber": None, "a": Decimal("1.50"), "b": "", "c": None, "d": [1, {"e": True}], "e": None}
+    assert values == {
+        "accountnumber": None,
+        "a": Decimal("1.50"),
+        "b": "",
+        "c": None,
+        "d": [1, {"e": True}],
+        "e": None,
+    }
 
 
 def test_direct_reaches_any_field_name_the_scope_and_the_record_id():
@@ -27,14 +34,22 @@ def test_direct_reaches_any_field_name_the_scope_and_the_record_id():
         'a: Any name\nb: {direct: "@odata.x"}\nc: $scope\nd: $id\ne: Größe',
         {"Any name": 1, "@odata.x": 2, "Größe": 3},
         scope="cronus",
-        id="77",
+        record_id="77",
     ).values
     assert (values["a"], values["b"], values["c"], values["d"], values["e"]) == (1, 2, "cronus", "77", 3)
 
 
 def test_constants_are_numbers_truth_values_and_what_const_holds():
-    values = mapped("a: 3\nb: false\nc: -1.5\nd: {const: text}\ne: {const: null}\nf: {const: [1, {g: h}]}", {}).values
-    assert (values["a"], values["b"], values["c"], values["d"], values["e"]) == (3, False, Decimal("-1.5"), "text", None)
+    values = mapped(
+        "a: 3\nb: false\nc: -1.5\nd: {const: text}\ne: {const: null}\nf: {const: [1, {g: h}]}", {}
+    ).values
+    assert (values["a"], values["b"], values["c"], values["d"], values["e"]) == (
+        3,
+        False,
+        Decimal("-1.5"),
+        "text",
+        None,
+    )
     assert values["f"] == [1, {"g": "h"}]
 
 
@@ -79,15 +94,30 @@ def test_what_a_value_holds_is_never_filled_in_again():
 
 @pytest.mark.parametrize(
     "template",
-    ["{", "{}", "{a.b}", "{a!r}", "{a:>10}", "{a[0]}", "{ a }", "{0}", "{__class__.x}", "{record[a}", "{$parent.a}", "{record[$scope]}"],
+    [
+        "{",
+        "{}",
+        "{a.b}",
+        "{a!r}",
+        "{a:>10}",
+        "{a[0]}",
+        "{ a }",
+        "{0}",
+        "{__class__.x}",
+        "{record[a}",
+        "{$parent.a}",
+        "{record[$scope]}",
+    ],
 )
 def test_a_brace_that_opens_no_field_is_refused(template):
-    with pytest.raises(Exception, match="brace at character 1 opens no field|does not exist"):
+    with pytest.raises(Exception, match=r"brace at character 1 opens no field|does not exist"):
         load(f"x: {{template: {quoted(template)}}}")
 
 
 def test_a_template_refuses_what_is_no_text_and_what_grows_too_long():
-    with pytest.raises(MappingError, match="The rule of x in customers_to_accounts.account fails: cannot write a list"):
+    with pytest.raises(
+        MappingError, match=r"The rule of x in customers_to_accounts\.account fails: cannot write a list"
+    ):
         value('{template: "{a}"}', {"a": [1]})
     with pytest.raises(MappingError, match="grew beyond 65536 characters"):
         value('{template: "{a}{a}"}', {"a": "x" * 40_000})
@@ -127,7 +157,9 @@ def test_a_lookup_finds_its_entry_or_does_what_the_rule_says(rule, key, result):
 
 
 def test_a_flagged_lookup_leaves_the_field_out_and_says_why_without_the_value():
-    image = mapped("x: {lookup: terms, of: a, missing: flag}\ny: a", {"a": "N99"}, answers=Answers(tables=TABLES))
+    image = mapped(
+        "x: {lookup: terms, of: a, missing: flag}\ny: a", {"a": "N99"}, answers=Answers(tables=TABLES)
+    )
     assert "x" not in image.values
     assert image.values["y"] == "N99"
     assert [(flag.field, flag.reason) for flag in image.flags] == [
@@ -147,12 +179,14 @@ def test_an_entry_that_is_no_number_cannot_be_one():
     ("balance", "result"), [(Decimal("10.01"), True), (10, False), (None, False), (Decimal(0), False)]
 )
 def test_if_takes_one_rule_or_the_other(balance, result):
-    assert value('{if: "balance > limit", then: true, else: false}', {"balance": balance, "limit": 10}) is result
+    assert (
+        value('{if: "balance > limit", then: true, else: false}', {"balance": balance, "limit": 10}) is result
+    )
 
 
 def test_if_holds_any_rules_and_is_null_without_else():
     rule = (
-        '{if: "type == \'Service\'", then: {const: S}, '
+        "{if: \"type == 'Service'\", then: {const: S}, "
         'else: {if: "type == \'Inventory\'", then: {template: "I-{number}"}}}'
     )
     record = {"number": "7"}
@@ -191,7 +225,10 @@ def test_math_gives_a_number_or_an_error_that_names_the_field(record):
 
 
 def test_python_gives_any_plain_value():
-    assert value("{python: \"city + ' / ' + country if city else null\"}", {"city": "Oslo", "country": "NO"}) == "Oslo / NO"
+    assert (
+        value("{python: \"city + ' / ' + country if city else null\"}", {"city": "Oslo", "country": "NO"})
+        == "Oslo / NO"
+    )
     assert value('{python: "a > 1"}', {"a": 2}) is True
     assert value('{python: "1.50"}') == Decimal("1.5")
     assert value('{python: "a"}', {"a": [1]}) == [1]
@@ -218,7 +255,11 @@ MOMENT = "2026-06-30T23:30:00.000000Z"
         ("{date: a, to: datetime, tz: Europe/London}", "2026-01-30", "2026-01-30T00:00:00.000000Z"),
         ("{date: a, to: date}", "2026-06-30", "2026-06-30"),
         ("{date: a, to: date, tz: America/New_York}", "2026-06-30T01:00:00+02:00", "2026-06-29"),
-        ("{date: a, to: datetime, tz: America/New_York}", "2026-06-30T01:00:00", "2026-06-30T05:00:00.000000Z"),
+        (
+            "{date: a, to: datetime, tz: America/New_York}",
+            "2026-06-30T01:00:00",
+            "2026-06-30T05:00:00.000000Z",
+        ),
         ("{date: a}", None, None),
         ("{date: a}", "", None),
         ('{date: a, to: "%Y"}', "0987-01-01", "0987"),
@@ -228,13 +269,23 @@ def test_a_date_takes_its_form_in_its_zone(rule, given_value, result):
     assert value(rule, {"a": given_value}) == result
 
 
-@pytest.mark.parametrize("moment", ["2026-03-29T00:59:59.000000Z", "2026-03-29T01:00:00.000000Z", "2026-10-25T00:30:00.000000Z", "2026-10-25T01:30:00.000000Z"])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "2026-03-29T00:59:59.000000Z",
+        "2026-03-29T01:00:00.000000Z",
+        "2026-10-25T00:30:00.000000Z",
+        "2026-10-25T01:30:00.000000Z",
+    ],
+)
 def test_both_sides_of_a_clock_change_keep_their_own_wall_time(moment):
     hour = {"00:59": "00", "01:00": "02", "00:30": "01", "01:30": "01"}[moment[11:16]]
     assert value('{date: a, to: "%H", tz: Europe/London}', {"a": moment}) == hour
 
 
-@pytest.mark.parametrize("bad", ["30.06.2026", "2026-02-30", "2026-13-01T00:00:00Z", "tomorrow", 5, True, "x" * 27, "9999-99-99"])
+@pytest.mark.parametrize(
+    "bad", ["30.06.2026", "2026-02-30", "2026-13-01T00:00:00Z", "tomorrow", 5, True, "x" * 27, "9999-99-99"]
+)
 def test_what_is_no_date_is_an_error_without_its_value(bad):
     with pytest.raises(MappingError) as caught:
         value("{date: a}", {"a": bad})
@@ -257,15 +308,23 @@ LINKS = {
 
 def test_a_ref_gives_the_id_at_the_other_side_and_tells_the_engine_what_it_asks():
     answers = Answers(LINKS)
-    assert value("{ref: customers_to_contacts.contact, of: a, by: number}", {"a": "9"}, answers=answers) == "guid-9"
+    assert (
+        value("{ref: customers_to_contacts.contact, of: a, by: number}", {"a": "9"}, answers=answers)
+        == "guid-9"
+    )
     use = RefUse(flow="customers_to_contacts", target="contact", of="a", by="number", field="x", part="id")
     assert answers.asked == [(use, "9")]
     assert target("x: {ref: customers_to_contacts.contact, of: a, by: number}").references == (use,)
 
 
 def test_a_ref_can_give_the_scope_and_a_number():
-    assert value("{ref: customers_to_contacts.contact, of: a, part: scope}", {"a": 9}, answers=Answers(LINKS)) == "main"
-    found = value("{ref: customers_to_contacts.contact, of: a, as: number}", {"a": "guid-9"}, answers=Answers(LINKS))
+    assert (
+        value("{ref: customers_to_contacts.contact, of: a, part: scope}", {"a": 9}, answers=Answers(LINKS))
+        == "main"
+    )
+    found = value(
+        "{ref: customers_to_contacts.contact, of: a, as: number}", {"a": "guid-9"}, answers=Answers(LINKS)
+    )
     assert (found, type(found)) == (12, int)
 
 
@@ -277,16 +336,20 @@ def test_a_ref_of_nothing_is_null_and_asks_nobody(nothing):
 
 
 def test_an_unresolved_ref_leaves_the_field_out_and_names_itself():
-    image = mapped("x: {ref: customers_to_contacts.contact, of: a}", {"a": "8", "number": "C-1"}, answers=Answers())
+    image = mapped(
+        "x: {ref: customers_to_contacts.contact, of: a}", {"a": "8", "number": "C-1"}, answers=Answers()
+    )
     assert image.values == {"accountnumber": "C-1"}
-    assert [(each.field, each.ref.flow, each.value) for each in image.unresolved] == [("x", "customers_to_contacts", "8")]
+    assert [(each.field, each.ref.flow, each.value) for each in image.unresolved] == [
+        ("x", "customers_to_contacts", "8")
+    ]
 
 
 def test_a_ref_to_the_other_target_of_the_same_flow_takes_the_own_record_id():
     answers = Answers({("customers_to_accounts.other", "77"): "guid"})
     more = "  other: {system: crm, entity: contacts, key: {n: number}}\n"
     rule = "x: {ref: customers_to_accounts.other, of: $id}"
-    assert mapped(rule, {}, more=more, answers=answers, id="77").values["x"] == "guid"
+    assert mapped(rule, {}, more=more, answers=answers, record_id="77").values["x"] == "guid"
 
 
 # --- all of them
@@ -314,4 +377,14 @@ def test_every_transform_explains_itself_and_says_what_it_gives():
 
 
 def test_transforms_are_found_by_being_there():
-    assert set(rule_words()) == {"direct", "const", "template", "lookup", "if", "math", "date", "python", "ref"}
+    assert set(rule_words()) == {
+        "direct",
+        "const",
+        "template",
+        "lookup",
+        "if",
+        "math",
+        "date",
+        "python",
+        "ref",
+    }

@@ -24,7 +24,11 @@ SOURCE = EntitySchema(
         F(name="day", type="date"),
         F(name="changed", type="datetime"),
         F(name="picture", type="file"),
-        F(name="orderLines", type="lines", fields=(F(name="sequence", type="integer"), F(name="quantity", type="decimal"))),
+        F(
+            name="orderLines",
+            type="lines",
+            fields=(F(name="sequence", type="integer"), F(name="quantity", type="decimal")),
+        ),
     ),
 )
 TARGET = EntitySchema(
@@ -60,13 +64,16 @@ def faults(fields: str = "", *, more: str = "", target: EntitySchema = TARGET, *
 
 
 def test_a_flow_that_fits_has_no_faults():
-    assert faults(
-        "name: displayName\nstate: {if: blocked == 'All', then: {const: Closed}, else: {const: Open}}\n"
-        "choice: {lookup: terms, of: number, as: number, missing: {default: 1}}\nlimit: balance\nemployees: count\n"
-        'onhold: {python: "balance > 0"}\nopened: {date: changed}\nseen: changed\nlogo: picture\n'
-        'parent: {ref: a_b.c, of: number}\nmust: {template: "{balance} {day}"}',
-        more="    lines: {details: {each: orderLines, key: sequence, fields: {quantity: quantity}}}\nwhen: balance > 0\n",
-    ) == []
+    assert (
+        faults(
+            "name: displayName\nstate: {if: blocked == 'All', then: {const: Closed}, else: {const: Open}}\n"
+            "choice: {lookup: terms, of: number, as: number, missing: {default: 1}}\nlimit: balance\nemployees: count\n"
+            'onhold: {python: "balance > 0"}\nopened: {date: changed}\nseen: changed\nlogo: picture\n'
+            'parent: {ref: a_b.c, of: number}\nmust: {template: "{balance} {day}"}',
+            more="    lines: {details: {each: orderLines, key: sequence, fields: {quantity: quantity}}}\nwhen: balance > 0\n",
+        )
+        == []
+    )
 
 
 def test_unknown_fields_come_all_at_once_with_the_closest_name():
@@ -96,17 +103,26 @@ def test_unknown_fields_come_all_at_once_with_the_closest_name():
         ("name: {math: balance}", 'the rule gives a number, name takes text; write {python: "text(...)"}'),
         ("onhold: displayName", "the rule gives text, onhold takes a boolean; write an if rule"),
         ("opened: changed", "the rule gives a datetime, opened takes a date; write {date: FIELD, to: date}"),
-        ("seen: {date: changed}", "the rule gives a date, seen takes a datetime; write {date: FIELD, to: datetime}"),
+        (
+            "seen: {date: changed}",
+            "the rule gives a date, seen takes a datetime; write {date: FIELD, to: datetime}",
+        ),
         ('opened: {date: changed, to: "%d.%m.%Y"}', "the rule gives text, opened takes a date"),
         ("name: picture", "the rule gives a file, name takes text"),
         ("logo: displayName", "the rule gives text, logo takes a file"),
-        ("employees: {ref: a_b.c, of: number}", "the rule gives a reference, employees takes an integer; add as: number"),
+        (
+            "employees: {ref: a_b.c, of: number}",
+            "the rule gives a reference, employees takes an integer; add as: number",
+        ),
         ("state: {const: Opened}", "'Opened' is not a value of state. Valid: Open, Closed"),
         (
             "state: {if: taxable, then: {const: Open}, else: {const: Shut}}",
             "'Shut' is not a value of state. Valid: Open, Closed",
         ),
-        ("state: blocked", "none of the source's values is a value of state; use a lookup. Valid: Open, Closed"),
+        (
+            "state: blocked",
+            "none of the source's values is a value of state; use a lookup. Valid: Open, Closed",
+        ),
         ("choice: 3", "3 is not a value of choice. Valid: 1, 2"),
         (
             "choice: {lookup: t, of: number, missing: flag}",
@@ -116,7 +132,10 @@ def test_unknown_fields_come_all_at_once_with_the_closest_name():
         ("must: {const: null}", "the rule gives null, must cannot be empty"),
         ("details: displayName", "details holds lines; write its rules under lines:"),
         ("employees: {python: 'upper(displayName)'}", "the rule gives text, employees takes an integer"),
-        ("onhold: {python: 'day if taxable else balance > 1'}", "the rule gives a date, onhold takes a boolean"),
+        (
+            "onhold: {python: 'day if taxable else balance > 1'}",
+            "the rule gives a date, onhold takes a boolean",
+        ),
     ],
 )
 def test_a_rule_that_cannot_fit_its_field_is_refused_with_the_way_out(field, sentence):
@@ -128,7 +147,11 @@ def test_a_required_field_without_a_rule_is_missed():
     target = EntitySchema(
         entity="accounts",
         key=("accountid",),
-        fields=(*TARGET.fields, F(name="currency", type="text", required=True), F(name="made", type="text", required=True, creatable=False)),
+        fields=(
+            *TARGET.fields,
+            F(name="currency", type="text", required=True),
+            F(name="made", type="text", required=True, creatable=False),
+        ),
     )
     assert faults("name: displayName", target=target) == [
         "f.yaml:8: targets.account.fields: accounts needs currency for every new record, and no rule makes it"
@@ -140,8 +163,10 @@ def test_a_key_that_a_create_cannot_set_is_refused():
         entity="accounts", key=("accountid",), fields=(F(name="accountnumber", type="text", creatable=False),)
     )
     assert faults(target=target) == [
-        "f.yaml:7: targets.account.key.accountnumber: accountnumber cannot be set when a record of accounts is created, "
-        "so a created record would never be found by it; choose another key"
+        (
+            "f.yaml:7: targets.account.key.accountnumber: accountnumber cannot be set when a record of accounts is created, "
+            "so a created record would never be found by it; choose another key"
+        )
     ]
 
 
@@ -197,10 +222,14 @@ def test_tables_and_flows_are_checked_where_they_are_known():
     assert faults(fields) == []
     assert faults(fields, lookups=["terms"], flows={"others": ["client"], "items": ["product"]}) == [
         "f.yaml:9: targets.account.fields.name.lookup: the lookup table 'terns' does not exist; did you mean terms? Valid: terms",
-        "f.yaml:10: targets.account.fields.parent.ref: the target 'others.account' does not exist; "
-        "did you mean others.client? Valid: others.client",
+        (
+            "f.yaml:10: targets.account.fields.parent.ref: the target 'others.account' does not exist; "
+            "did you mean others.client? Valid: others.client"
+        ),
     ]
-    found = faults(fields, lookups=["terns"], flows={"other": ["account"]}, more="reverse_of: others.client\n")
+    found = faults(
+        fields, lookups=["terns"], flows={"other": ["account"]}, more="reverse_of: others.client\n"
+    )
     assert [line.split("; did")[0] for line in found] == [
         "f.yaml:10: targets.account.fields.parent.ref: the flow 'others' does not exist",
         "f.yaml:11: reverse_of: the flow 'others' does not exist",

@@ -11,7 +11,15 @@ import click
 import msgspec
 
 from console.cli.opening import run_async, say
-from console.demo import DemoOptions, DemoResult, demo_settings, first_sync, prepare_database, start_simulator
+from console.demo import (
+    DemoOptions,
+    DemoResult,
+    apply_demo,
+    demo_settings,
+    first_sync,
+    prepare_database,
+    start_simulator,
+)
 from console.processes import Processes
 from console.up import start_dagster
 from ipaas_resources.settings import load_settings
@@ -53,6 +61,8 @@ def demo(
             ready = json.loads(simulator.read_text(encoding="utf-8"))
         for name, url in ready["urls"].items():
             say(f"  {name}: {url}")
+        run_async(apply_demo(settings, ready, say))
+        # After the flows are there, so that the code server finds them when it loads.
         dagster = None if once else start_dagster(processes, settings, say)
         result = run_async(first_sync(settings, ready, options, say))
         _show(result, as_json=as_json)

@@ -221,10 +221,12 @@ class Store:
         item: int | None = None,
         report_type: int | None = None,
         revision_of: str = "",
+        made: dt.datetime | None = None,
     ) -> str:
         """A document of an order (ReportType 51) or of one of its items (21); its guid.
 
         `revision_of` is the guid of a document that this one revises: it keeps the guid and counts RevisionNumber up.
+        `made` is when, for one that is older than now.
         """
         kind, owner = ("workorders", order) if item is None else ("workitems", item)
         kept = self.documents[kind].setdefault(owner, [])
@@ -242,9 +244,9 @@ class Store:
         }
         if item is not None:
             row["ServiceOrderItemId"] = item
-        made = Document(row, self._clock.now(), content)
-        kept.append(made)
-        self._by_guid[guid.lower()] = made
+        document = Document(row, made or self._clock.now(), content)
+        kept.append(document)
+        self._by_guid[guid.lower()] = document
         return guid
 
     def documents_of(self, kind: str, owner: int | None = None) -> list[Document]:

@@ -45,7 +45,8 @@ UPDATE work_items w
        lease_expiries = w.lease_expiries + CASE WHEN w.lease_until IS NULL THEN 0 ELSE 1 END
   FROM picked, token
  WHERE w.flow = picked.flow AND w.target = picked.target AND w.scope = picked.scope AND w.record = picked.record
-RETURNING w.scope, w.record, w.generation, w.attempts, w.verify_target, w.intent, w.trace_ids, w.lease_token
+RETURNING w.scope, w.record, w.generation, w.attempts, w.verify_target, w.intent,
+          w.trace_ids[cardinality(w.trace_ids)] AS trace_id, w.lease_token
 
 -- name: claimed_documents
 -- A second statement on purpose: it sees every change that had raised the claimed generations.
@@ -215,6 +216,29 @@ WITH k AS MATERIALIZED (
 )
 SELECT l.target_scope AS scope, l.target_id AS record, l.scope AS target_scope, l.record AS target_id
   FROM k JOIN links l ON l.flow = k.flow AND l.target = k.target AND l.target_scope = k.scope AND l.target_id = k.id
+ WHERE l.state = 'linked'
+
+-- name: links_by_record_field
+WITH k AS MATERIALIZED (
+    SELECT DISTINCT :flow AS flow, :target AS target, :system AS system, :entity AS entity, x.*
+      FROM json_to_recordset(CAST(:keys AS json)) AS x(scope text, id text)
+)
+SELECT k.scope, k.id AS record, l.target_scope, l.target_id
+  FROM k
+  JOIN mirror m ON m.system = k.system AND m.entity = k.entity AND m.scope = k.scope
+               AND m.document ->> CAST(:field AS text) = k.id AND NOT m.deleted
+  JOIN links l ON l.flow = k.flow AND l.target = k.target AND l.scope = m.scope AND l.record = m.record
+ WHERE l.state = 'linked' AND l.target_id IS NOT NULL
+
+-- name: links_by_target_field
+WITH k AS MATERIALIZED (
+    SELECT DISTINCT :flow AS flow, :target AS target, x.*
+      FROM json_to_recordset(CAST(:keys AS json)) AS x(scope text, id text)
+)
+SELECT k.scope, k.id AS record, l.scope AS target_scope, l.record AS target_id
+  FROM k
+  JOIN links l ON l.flow = k.flow AND l.target = k.target AND l.target_scope = k.scope
+              AND l.sent ->> CAST(:field AS text) = k.id
  WHERE l.state = 'linked'
 
 -- name: target_keys_add
