@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 from ipaas_assets.sync.engine import Engine, flow_targets
@@ -155,6 +158,15 @@ def _unknown_systems(engine: Engine, flow: Flow) -> list[Fault]:
 
 # --- systems ----------------------------------------------------------------------------------------------------
 
+#: What a reference to a secret looks like; see ipaas_resources/secrets.py.
+_REFERENCE = re.compile(r"(env|file):.+")
+_ID = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_SAID = {
+    "missing": "is missing",
+    "extra_forbidden": "has no meaning here",
+    "model_type": "is no mapping of words and values",
+}
+
 
 def load_systems(path: Path) -> list[StoredSystem]:
     """The system documents of one YAML file (several documents allowed) or of all of a folder.
@@ -186,20 +198,16 @@ def _load_system_file(file: Path, faults: list[str]) -> list[StoredSystem]:
         faults.append(f"{file.name} cannot be read ({error.__class__.__name__})")
         return []
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark is not None else ""
-        faults.append(f"{file.name}{place} is not YAML: {getattr(error, 'problem', None) or 'malformed'}")
+        faults.append(f"{file.name}{_yaml_fault(error)}")
         return []
     stored = []
     for content in documents:
         try:
             document = SystemDocument.model_validate(content)
         except ValidationError as error:
-            faults += [
-                f"{file.name}: {'.'.join(str(part) for part in each['loc']) or 'document'}: {each['msg']}"
-                for each in error.errors(include_input=False, include_url=False, include_context=False)
-            ]
+            faults += [f"{file.name}: {said}" for said in map(_said, error.errors())]
             continue
+        faults += [f"{file.name}: {said}" for said in _wrong_words(document)]
         stored.append(
             StoredSystem(
                 system=document.system,
@@ -210,6 +218,34 @@ def _load_system_file(file: Path, faults: list[str]) -> list[StoredSystem]:
             )
         )
     return stored
+
+
+def _yaml_fault(error: YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f":{mark.line + 1}" if mark is not None else ""
+    problem = str(getattr(error, "problem", None) or "the text is malformed").splitlines()[0]
+    if isinstance(error, DuplicateKeyError):
+        # The library's own sentence quotes both values, which may be secrets.
+        key = problem.partition('"')[2].partition('"')[0]
+        return f"{place}: {key!r} stands there a second time"
+    return f"{place}: this is not YAML: {problem}"
+
+
+def _said(error: ErrorDetails) -> str:
+    """One fault of a document in words; never what stands there, for it may be a secret in the wrong place."""
+    place = ".".join(str(part) for part in error["loc"]) or "the document"
+    return f"{place} {_SAID.get(error['type']) or 'is wrong: ' + error['msg'][:1].lower() + error['msg'][1:]}"
+
+
+def _wrong_words(document: SystemDocument) -> Iterable[str]:
+    if not _ID.fullmatch(document.system):
+        yield "the id of a system is lower snake case: small letters, digits and single underscores"
+    for name, reference in document.secrets.items():
+        if not _REFERENCE.fullmatch(reference):
+            yield (
+                f"secrets.{name} must be a reference such as env:NAME or file:PATH, for secrets themselves do not "
+                "belong in documents"
+            )
 
 
 async def apply_systems(engine: Engine, path: Path) -> list[str]:

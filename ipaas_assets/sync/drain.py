@@ -96,19 +96,10 @@ class Drain:
             work.queue,
             batch=self._options.batch,
             lease=self._options.lease,
-            wait=self.wait(work),
+            wait=work.system.settle_wait,
+            trace_id=self._trace_id,
             alone=alone,
         )
-
-    @staticmethod
-    def wait(work: TargetWork) -> float:
-        """Seconds until an unanswered write can be judged by looking.
-
-        A repeat under a client key is safe at any time (create-only, and updates carry a version), so nobody waits.
-        """
-        if work.capabilities.create == "client_key" and work.capabilities.conditional_updates:
-            return 0.0
-        return work.system.settle_wait
 
     async def _work(self, work: TargetWork, batch: Batch, started: float) -> None:
         with self._stage("map"):
@@ -160,14 +151,20 @@ class Drain:
                 )
             if _is_write(operation):
                 writes.append(
-                    [item.scope, item.record, operation.kind.value, operation.id, _body_hash(operation)]
+                    [
+                        item.scope,
+                        item.record,
+                        operation.kind.value,
+                        operation.id,
+                        _body_hash(operation),
+                        _may_arrive_late(work, operation),
+                    ]
                 )
         opened = await queue.open_intent(
             self._database,
             work.queue,
             version=work.version,
-            token=batch.token,
-            lease=self._options.lease,
+            batch=batch,
             reservations=reservations,
             writes=writes,
         )
@@ -289,7 +286,8 @@ class Drain:
             )
         ):
             return self._applied(work, item, decision, result, base)
-        return self._not_applied(work, item, result, base, intent)
+        late = decision.operation is not None and _may_arrive_late(work, decision.operation)
+        return self._not_applied(work, item, result, base, intent, may_arrive_late=late)
 
     def _applied(
         self,
@@ -352,7 +350,14 @@ class Drain:
             }
 
     def _not_applied(
-        self, work: TargetWork, item: Claimed, result: WriteResult, base: Settlement, intent: int
+        self,
+        work: TargetWork,
+        item: Claimed,
+        result: WriteResult,
+        base: Settlement,
+        intent: int,
+        *,
+        may_arrive_late: bool,
     ) -> tuple[Settlement, OutcomeName]:
         error = result.error or IpaasError(f"{work.system.name} did not accept the record.")
         base.done, base.charge = False, True
@@ -371,7 +376,7 @@ class Drain:
                 return base, OutcomeName.DEAD
             case Outcome.UNKNOWN:
                 base.intent, base.verify = intent, True
-                base.due_in = self.wait(work)
+                base.due_in = work.system.settle_wait if may_arrive_late else 0.0
             case Outcome.EXISTS:
                 base.verify = True
                 base.due_in = max(1.0, work.system.search_lag)
@@ -467,6 +472,17 @@ def _is_write(operation: Operation) -> bool:
         or bool(operation.lines)
         or bool(operation.files)
     )
+
+
+def _may_arrive_late(work: TargetWork, operation: Operation) -> bool:
+    """True when a write whose answer was lost could still change the target after we have looked.
+
+    A create under an id of ours is refused the second time, and a write that carries a version is refused once the
+    record has moved on: those can be judged at once.
+    """
+    if operation.kind is OperationKind.CREATE:
+        return work.capabilities.create != "client_key"
+    return not (work.capabilities.conditional_updates and operation.etag is not None)
 
 
 def _body_hash(operation: Operation) -> str:

@@ -86,10 +86,15 @@ class Engine:
         self.clock: Clock = clock or SystemClock()
         self.ids: Ids = ids or SystemIds()
         self.options = options or Options()
-        self._limits: Limits = limits or PostgresLimits(database.engine)
+        self._own_limits: PostgresLimits | None = None
+        if limits is None:
+            limits = self._own_limits = PostgresLimits(database.engine)
+        self._limits: Limits = limits
         self._transports = transports or {}
         self.systems: dict[str, System] = {}
         self.flows: dict[str, ActiveFlow] = {}
+        #: Systems and flows of the registry that cannot be opened, with the reason: they never stop the others.
+        self.broken: dict[str, str] = {}
         self.lookups: dict[str, dict[str, Any]] = {}
         self._schemas: dict[tuple[str, str], EntitySchema] = {}
         self._contracts: dict[tuple[str, str], Contract] = {}
@@ -99,11 +104,17 @@ class Engine:
     # --- opening -------------------------------------------------------------------------------------------------
 
     async def load(self) -> None:
-        """Read the registry. Connectors are opened when first used."""
+        """Read the registry; what cannot be opened is in `broken`. Nothing is sent yet."""
         for stored in await registry.list_systems(self.database):
-            self._open_system(stored)
+            try:
+                self._open_system(stored)
+            except ConfigurationError as error:
+                self.broken[stored.system] = error.message
         for flow in await registry.active_flows(self.database):
-            self.flows[flow.flow] = ActiveFlow(flow)
+            try:
+                self.flows[flow.flow] = ActiveFlow(flow)
+            except ConfigurationError as error:
+                self.broken[flow.flow] = error.message
         self.lookups = await registry.load_lookups(self.database)
 
     def _open_system(self, stored: StoredSystem) -> None:
@@ -156,11 +167,16 @@ class Engine:
         for system in self.systems.values():
             with contextlib.suppress(OSError):
                 await system.connector.close()
+        if self._own_limits is not None:
+            # Else the next process would wait for these permits until they lapse.
+            await self._own_limits.close()
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
     def system(self, name: str) -> System:
         """A system by id. Raises ConfigurationError naming those there are."""
+        if name in self.broken:
+            raise ConfigurationError(self.broken[name])
         if name not in self.systems:
             known = ", ".join(sorted(self.systems)) or "none yet"
             raise ConfigurationError(
@@ -170,6 +186,8 @@ class Engine:
 
     def flow(self, name: str) -> ActiveFlow:
         """An active flow by id. Raises ConfigurationError naming those there are."""
+        if name in self.broken:
+            raise ConfigurationError(self.broken[name])
         if name not in self.flows:
             known = ", ".join(sorted(self.flows)) or "none yet"
             raise ConfigurationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,6 +60,7 @@ class Batch(msgspec.Struct, kw_only=True):
     """Items claimed together: one lease, one token."""
 
     token: int
+    lease_until: dt.datetime  # by the clock of the database
     items: list[Claimed]
 
 
@@ -111,20 +113,33 @@ def _document(text: str | None) -> Document:
     return decode(text.encode()) if text else {}
 
 
-async def recover(database: Database, queue: QueueOf, *, wait: float) -> None:
-    """Mark intents of workers that died as unknown: their items are resolved by looking, `wait` seconds after sending."""
-    await database.rows("intents_recover", flow=queue.flow, target=queue.target, wait=wait)
-    await database.rows("intents_resolve", flow=queue.flow, target=queue.target)
-
-
 async def claim(
-    database: Database, queue: QueueOf, *, batch: int, lease: float, wait: float, alone: bool = False
+    database: Database,
+    queue: QueueOf,
+    *,
+    batch: int,
+    lease: float,
+    wait: float,
+    trace_id: str,
+    alone: bool = False,
 ) -> Batch | None:
-    """Claim up to `batch` due items for `lease` seconds; None when none is due."""
+    """Claim up to `batch` due items for `lease` seconds; None when none is due.
+
+    Intents of workers that died become unknown first: their records are looked at in the target, those whose write could
+    still arrive `wait` seconds after it was sent.
+    """
 
     async def take(connection: AsyncConnection) -> list[Any]:
         await connection.execute(
-            query("intents_recover"), {"flow": queue.flow, "target": queue.target, "wait": wait}
+            query("intents_recover"),
+            {
+                "flow": queue.flow,
+                "target": queue.target,
+                "target_system": queue.target_system,
+                "target_entity": queue.target_entity,
+                "wait": wait,
+                "trace_id": trace_id,
+            },
         )
         result = await connection.execute(
             query("claim"),
@@ -154,6 +169,7 @@ async def claim(
     )
     return Batch(
         token=rows[0].lease_token,
+        lease_until=rows[0].lease_until,
         items=[
             Claimed(
                 scope=row.scope,
@@ -220,14 +236,13 @@ async def open_intent(
     queue: QueueOf,
     *,
     version: int,
-    token: int,
-    lease: float,
+    batch: Batch,
     reservations: list[Reservation],
     writes: list[list[Any]],
 ) -> Opened:
     """Reserve link rows and commit the intent, before anything is sent.
 
-    `writes` holds [scope, record, kind, target id, body hash] per operation; those of taken rows are left out of the
+    `writes` holds [scope, record, kind, target id, body hash, may arrive late] per operation; those of taken rows are left out of the
     intent. With no write left there is no intent, and `intent` is 0.
     """
 
@@ -261,8 +276,8 @@ async def open_intent(
                 "flow": queue.flow,
                 "target": queue.target,
                 "version": version,
-                "token": token,
-                "seconds": lease,
+                "token": batch.token,
+                "lease_until": batch.lease_until,
                 "writes": _json(kept),
             },
         )
@@ -284,7 +299,7 @@ async def extend_lease(database: Database, queue: QueueOf, batch: Batch, *, leas
         seconds=lease,
         items=_json([{"scope": item.scope, "record": item.record} for item in batch.items]),
     )
-    return len(rows) == len(batch.items)
+    return int(rows[0].items) == len(batch.items)
 
 
 async def settle(

@@ -73,6 +73,11 @@ def test_what_the_runs_say_adds_up_and_is_what_the_systems_saw(world, first):
     assert seen["effect:file"] == first[ORDERS]["counts"]["per_target"]["certificate"]["created"]
 
 
+def test_a_process_that_has_ended_holds_no_place_in_any_budget(world, first):
+    """Else the next one waits for places that nobody uses, for most of a minute."""
+    assert world.sql("SELECT system, holder, permits FROM concurrency_permits") == []
+
+
 def test_a_full_run_reads_and_compares_every_record_and_writes_nothing(world, first, synced):
     before, written = target_records(synced), synced.writes()
     again = world.run_all("--full")

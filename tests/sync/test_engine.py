@@ -362,3 +362,95 @@ def test_every_outcome_has_its_word_in_the_dry_run():
     from ipaas_assets.sync.dry_run import _WOULD
 
     assert set(_WOULD) | {"retry"} == {outcome.value for outcome in OutcomeName}
+
+
+async def test_one_flow_that_cannot_be_built_does_not_stop_the_others(fresh_database):
+    async with rig(fresh_database) as world:
+        fill(world.products["erp"], 2)
+        await world.apply(flow())
+        world.sql(
+            "INSERT INTO flows (flow, active_version, source_system, source_entity) VALUES ('odd', 1, 'erp', 'x')"
+        )
+        world.sql(
+            "INSERT INTO flow_versions (flow, version, text, actor, origin) VALUES ('odd', 1, 'flow: odd', 't', 'file')"
+        )
+        await world.open()
+        assert (await world.run()).counts.outcomes == {"created": 2}
+        with pytest.raises(ConfigurationError, match="source"):
+            await world.run("odd")
+
+
+TWO = """
+flow: people
+source: {system: erp, entity: customers}
+targets:
+  child:
+    system: crm
+    entity: customers
+    key: {number: {template: "c-{number}"}}
+    fields:
+      name: name
+      parent: {ref: people.parent, of: $id}
+  parent:
+    system: crm
+    entity: customers
+    key: {number: {template: "p-{number}"}}
+    fields: {name: name}
+"""
+
+
+async def test_a_target_that_refers_to_another_target_of_its_record_waits_for_it_and_is_written_once(
+    fresh_database,
+):
+    async with rig(fresh_database) as world:
+        erp, crm = world.products["erp"], world.products["crm"]
+        fill(erp, 12)
+        await world.apply(TWO)
+        result = await world.settle_everything()
+        assert result.pending == 0
+        for number in range(12):
+            (parent,) = crm.by("number", f"p-C{number}")
+            (child,) = crm.by("number", f"c-C{number}")
+            assert child["parent"] == parent["id"]
+        assert {effect.kind for effect in crm.ledger} == {"create"}
+
+
+NEEDS = """
+flow: NAME
+source: {system: erp, entity: customers}
+targets:
+  copy:
+    system: crm
+    entity: customers
+    key: {number: {template: "PREFIX-{number}"}}
+    fields:
+      name: name
+      parent: {ref: first.copy, of: parentBY}
+"""
+
+
+@pytest.mark.parametrize(("by", "parent"), [("", "r0"), (", by: number", "C0")])
+async def test_a_reference_that_is_not_linked_yet_is_filled_when_the_link_appears(fresh_database, by, parent):
+    async with rig(fresh_database) as world:
+        erp, crm = world.products["erp"], world.products["crm"]
+        fill(erp, 2)
+        erp.put("r1", parent=parent)
+        first = (
+            NEEDS.replace("NAME", "first")
+            .replace("PREFIX", "f")
+            .replace("      parent: {ref: first.copy, of: parentBY}\n", "")
+        )
+        await world.apply(first)
+        await world.apply(NEEDS.replace("NAME", "second").replace("PREFIX", "s").replace("BY", by))
+        result = await world.run("second")
+        (child,) = crm.by("number", "s-C1")
+        assert child.get("parent") is None
+        assert result.pending == 1
+        assert [(item[2], item[3], item[5]) for item in world.items() if item[3] == "parked"] == [
+            ("r1", "parked", "unresolved_reference")
+        ]
+        await world.run("first")
+        await world.settle_everything("second")
+        (child,) = crm.by("number", "s-C1")
+        (linked,) = crm.by("number", "f-C0")
+        assert child["parent"] == linked["id"]

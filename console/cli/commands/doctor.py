@@ -87,6 +87,8 @@ async def _systems(settings: Settings) -> bool:
             what="registry",
             text=f"{len(opened.systems)} systems, {len(opened.flows)} active flows",
         )
+        for name, reason in sorted(opened.broken.items()):
+            good = _line(good=False, what="registry", text=f"{name}: {reason}")
         for name, system in sorted(opened.systems.items()):
             if system.paused:
                 _line(good=True, what="system", text=f"{name}: paused")

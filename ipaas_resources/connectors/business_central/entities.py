@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -121,9 +122,11 @@ class Entities:
         for name in metadata.sets():
             if entity_id(name) == entity:
                 return self._entity(metadata, name)
-        raise SchemaError(
-            f"System {self._client.system} has no entity `{entity}`; `ipaas systems test` shows what it offers."
+        near = difflib.get_close_matches(entity, [entity_id(name) for name in metadata.sets()], n=1)
+        hint = (
+            f"; did you mean {near[0]}?" if near else ". An entity is named like customers or sales_orders."
         )
+        raise SchemaError(f"System {self._client.system} has no entity {entity!r}{hint}")
 
     def outdated(self) -> None:
         """The environment contradicted its `$metadata`: read it again at the next use."""

@@ -3,20 +3,28 @@
 -- scans all of it once per record: a claim of 1,000 items took 9 s that way. Here the set carries the whole key.
 
 -- name: intents_recover
--- A worker died between its intent and its settlement: what it sent may have arrived. Its items wait until the target
--- can have finished, then they are resolved by looking. Runs before every claim of the same flow target, so that an
--- expired lease is never claimed without knowing its intent.
+-- A worker died between its intent and its settlement: what it sent may have arrived, or may still arrive. Every record
+-- of the intent is looked at in the target, also one that another worker has taken over or settled meanwhile, for a late
+-- write may have crossed its write; writes that could still arrive late are looked at when the target must have
+-- finished. Runs before every claim of the same flow target, so that an expired lease is never claimed without knowing
+-- its intent.
 WITH lost AS (
     UPDATE intents SET state = 'unknown', closed_at = now()
      WHERE state = 'open' AND lease_until < now() AND flow = :flow AND target = :target
     RETURNING intent, flow, target, lease_token, opened_at, writes
 )
-UPDATE work_items w
-   SET intent = lost.intent, verify_target = true, lease_token = NULL, lease_until = NULL,
-       due_at = greatest(w.due_at, lost.opened_at + make_interval(secs => :wait))
+INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, verify_target, intent,
+                             due_at, trace_ids)
+SELECT lost.flow, lost.target, x ->> 0, x ->> 1, :target_system, :target_entity, 2, true, lost.intent,
+       CASE WHEN (x ->> 5)::boolean THEN lost.opened_at + make_interval(secs => :wait) ELSE now() END,
+       ARRAY[CAST(:trace_id AS text)]
   FROM lost CROSS JOIN LATERAL jsonb_array_elements(lost.writes) AS x
- WHERE w.flow = lost.flow AND w.target = lost.target AND w.scope = x ->> 0 AND w.record = x ->> 1
-   AND w.lease_token = lost.lease_token
+ ORDER BY 1, 2, 3, 4
+ON CONFLICT (flow, target, scope, record) DO UPDATE
+   SET verify_target = true, intent = excluded.intent, generation = w.generation + 1,
+       due_at = greatest(w.due_at, excluded.due_at),
+       lease_token = CASE WHEN w.lease_until < now() THEN NULL ELSE w.lease_token END,
+       lease_until = CASE WHEN w.lease_until < now() THEN NULL ELSE w.lease_until END
 
 -- name: intents_resolve
 UPDATE intents i SET state = 'resolved', closed_at = now()
@@ -46,7 +54,7 @@ UPDATE work_items w
   FROM picked, token
  WHERE w.flow = picked.flow AND w.target = picked.target AND w.scope = picked.scope AND w.record = picked.record
 RETURNING w.scope, w.record, w.generation, w.attempts, w.verify_target, w.intent,
-          w.trace_ids[cardinality(w.trace_ids)] AS trace_id, w.lease_token
+          w.trace_ids[cardinality(w.trace_ids)] AS trace_id, w.lease_token, w.lease_until
 
 -- name: claimed_documents
 -- A second statement on purpose: it sees every change that had raised the claimed generations.
@@ -101,19 +109,29 @@ UPDATE links l
 RETURNING l.scope, l.record
 
 -- name: intent_open
+-- The intent lapses at the same moment as its items: with a later one, an item could be claimed again before anybody
+-- knew that it may have been sent.
 INSERT INTO intents (flow, target, flow_version, lease_token, lease_until, writes)
-VALUES (:flow, :target, :version, :token, now() + make_interval(secs => :seconds), CAST(:writes AS jsonb))
+VALUES (:flow, :target, :version, :token, :lease_until, CAST(:writes AS jsonb))
 RETURNING intent
 
 -- name: lease_extend
+-- Items and their open intent together, for they lapse together.
 WITH i AS MATERIALIZED (
     SELECT :flow AS flow, :target AS target, x.*
       FROM json_to_recordset(CAST(:items AS json)) AS x(scope text, record text)
+), extended AS (
+    UPDATE work_items w SET lease_until = now() + make_interval(secs => :seconds)
+      FROM i
+     WHERE w.flow = i.flow AND w.target = i.target AND w.scope = i.scope AND w.record = i.record
+       AND w.lease_token = :token
+    RETURNING 1
+), intended AS (
+    UPDATE intents SET lease_until = now() + make_interval(secs => :seconds)
+     WHERE state = 'open' AND lease_token = :token
+    RETURNING 1
 )
-UPDATE work_items w SET lease_until = now() + make_interval(secs => :seconds)
-  FROM i
- WHERE w.flow = i.flow AND w.target = i.target AND w.scope = i.scope AND w.record = i.record AND w.lease_token = :token
-RETURNING 1
+SELECT count(*) AS items FROM extended
 
 -- name: settle
 -- One transaction, one statement: link, sync event, item. Never reads the mirror (a join on it deleted items that had
@@ -140,11 +158,14 @@ WITH r AS (
     UPDATE work_items w
        SET lease_token = NULL, lease_until = NULL, lease_expiries = 0,
            state = CASE WHEN o.generation <> r.generation THEN 'due' ELSE coalesce(r.state, 'due') END,
-           due_at = CASE WHEN o.generation <> r.generation AND r.intent IS NULL THEN now()
+           due_at = CASE WHEN o.generation <> r.generation AND r.intent IS NULL THEN greatest(w.due_at, now())
                          ELSE now() + make_interval(secs => coalesce(r.due_in, 0)) END,
            attempts = CASE WHEN o.generation <> r.generation THEN 0
                            WHEN r.charge THEN w.attempts ELSE w.attempts - 1 END,
-           verify_target = coalesce(r.verify, false), intent = r.intent, waits_for = r.waits_for,
+           -- What was asked while we worked stays asked.
+           verify_target = coalesce(r.verify, false) OR (o.generation <> r.generation AND w.verify_target),
+           intent = coalesce(r.intent, CASE WHEN o.generation <> r.generation THEN w.intent END),
+           waits_for = r.waits_for,
            error_code = r.error_code, error = r.error
       FROM owned o JOIN r ON r.scope = o.scope AND r.record = o.record
      WHERE w.flow = o.flow AND w.target = o.target AND w.scope = o.scope AND w.record = o.record
