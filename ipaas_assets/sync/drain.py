@@ -13,7 +13,8 @@ import msgspec
 from ipaas_assets.sync.lookup import FirstContact, References
 from ipaas_assets.sync.mapping import map_batch
 from ipaas_assets.sync.model import Counts, Decision, Options, OutcomeName, TargetWork
-from ipaas_assets.sync.plan import decide, lines_by_key
+from ipaas_assets.sync.plan import decide
+from ipaas_assets.sync.settling import Settling, write_may_arrive_late
 from ipaas_resources.core import killpoints
 from ipaas_resources.core.clock import Clock, Ids
 from ipaas_resources.core.errors import (
@@ -25,17 +26,13 @@ from ipaas_resources.core.errors import (
     UnknownOutcomeError,
 )
 from ipaas_resources.core.records import Operation, OperationKind, Outcome, WriteResult
-from ipaas_resources.core.values import Document, encode_canonical
+from ipaas_resources.core.values import encode_canonical
 from ipaas_resources.store import queue
 from ipaas_resources.store.database import Database
-from ipaas_resources.store.queue import Batch, Claimed, Reservation, Settlement
+from ipaas_resources.store.queue import Batch, Reservation, Settlement
 
 log = logging.getLogger(__name__)
 
-#: Seconds between attempts after a failure that may pass, by attempt.
-_BACKOFF = (1.0, 4.0, 16.0, 60.0, 300.0)
-#: Longest time that a parked item sleeps without being woken.
-_PARKED_MOST = 60.0
 #: No request is sent unless this much of the lease is left, in seconds or as a share of short leases.
 _LEASE_RESERVE = 60.0
 
@@ -63,6 +60,7 @@ class Drain:
         self._sides = sides
         self._run = run
         self._trace_id = trace_id
+        self._settling = Settling(options, ids)
         self.first_contact = FirstContact(database)
         self.counts = Counts()
 
@@ -157,7 +155,7 @@ class Drain:
                         operation.kind.value,
                         operation.id,
                         _body_hash(operation),
-                        _may_arrive_late(work, operation),
+                        write_may_arrive_late(work, operation),
                     ]
                 )
         opened = await queue.open_intent(
@@ -241,7 +239,7 @@ class Drain:
         stop: IpaasError | None = None
         for number, (item, decision) in enumerate(zip(batch.items, decisions, strict=True)):
             result = results.get(number)
-            settlement, outcome = self._settlement(work, item, decision, result, intent)
+            settlement, outcome = self._settling.of(work, item, decision, result, intent)
             settlements.append(settlement)
             outcomes.append(outcome)
             if result is None:
@@ -272,137 +270,6 @@ class Drain:
         if isinstance(stop, StopError):
             raise stop
 
-    def _settlement(
-        self, work: TargetWork, item: Claimed, decision: Decision, result: WriteResult | None, intent: int
-    ) -> tuple[Settlement, OutcomeName]:
-        base = Settlement(scope=item.scope, record=item.record, generation=item.generation, done=True)
-        if (
-            result is None
-            or result.outcome is Outcome.APPLIED
-            or (
-                result.outcome is Outcome.MISSING
-                and decision.operation is not None
-                and decision.operation.kind is OperationKind.DELETE
-            )
-        ):
-            return self._applied(work, item, decision, result, base)
-        late = decision.operation is not None and _may_arrive_late(work, decision.operation)
-        return self._not_applied(work, item, result, base, intent, may_arrive_late=late)
-
-    def _applied(
-        self,
-        work: TargetWork,
-        item: Claimed,
-        decision: Decision,
-        result: WriteResult | None,
-        base: Settlement,
-    ) -> tuple[Settlement, OutcomeName]:
-        outcome = decision.outcome
-        base.outcome = outcome.value
-        base.changes = decision.changes
-        if decision.error is not None:
-            base.error_code, base.error = decision.error.code, decision.error.message
-        elif decision.reason:
-            base.error = decision.reason
-        if outcome in {OutcomeName.DEAD, OutcomeName.REVIEW}:
-            base.done, base.state, base.charge = False, outcome.value, True
-            return base, outcome
-        if result is not None or decision.link_state is not None or decision.sent is not None:
-            self._link_changes(work, item, decision, result, base)
-        if decision.keep_parked is not None:
-            base.done, base.state, base.waits_for, base.charge = False, "parked", decision.keep_parked, True
-            base.due_in = min(_PARKED_MOST, 2.0 ** min(item.attempts, 6)) * (0.75 + 0.5 * self._ids.random())
-            base.error_code = base.error_code or "unresolved_reference"
-            if outcome is OutcomeName.PARKED and item.attempts > 1:
-                base.outcome = None  # it was told once that the item waits
-        return base, outcome
-
-    @staticmethod
-    def _link_changes(
-        work: TargetWork, item: Claimed, decision: Decision, result: WriteResult | None, base: Settlement
-    ) -> None:
-        link = item.link
-        base.link = decision.link_state or (
-            link.state if link is not None and link.state != "reserved" else None
-        )
-        if base.link is None:
-            return
-        base.sent = decision.sent
-        base.lines = decision.lines
-        base.forget_key = decision.forget_key or None
-        if result is None:
-            base.etag = link.etag if link is not None else None
-            base.read_back = link.read_back if link is not None else None
-            return
-        base.target_scope = decision.target_scope
-        base.target_id = result.id or (decision.operation.id if decision.operation is not None else None)
-        base.etag = result.etag
-        base.progress = None
-        if result.document is not None:
-            base.read_back = _read_back(decision.sent or {}, result.document)
-            if decision.lines:
-                base.lines = _with_line_ids(work, decision.lines, result.document)
-        elif link is not None:
-            base.read_back = {
-                name: value
-                for name, value in link.read_back.items()
-                if decision.operation is None or name not in decision.operation.fields
-            }
-
-    def _not_applied(
-        self,
-        work: TargetWork,
-        item: Claimed,
-        result: WriteResult,
-        base: Settlement,
-        intent: int,
-        *,
-        may_arrive_late: bool,
-    ) -> tuple[Settlement, OutcomeName]:
-        error = result.error or IpaasError(f"{work.system.name} did not accept the record.")
-        base.done, base.charge = False, True
-        base.state = "due"
-        base.outcome = OutcomeName.RETRY.value
-        base.error_code, base.error = error.code, error.message
-        if result.progress and item.link is not None:
-            base.link, base.progress, base.etag = item.link.state, result.progress, item.link.etag
-            base.read_back = item.link.read_back
-        elif result.progress:
-            base.link, base.progress = "reserved", result.progress
-        match result.outcome:
-            case Outcome.REFUSED:
-                base.state = "dead"
-                base.outcome = OutcomeName.DEAD.value
-                return base, OutcomeName.DEAD
-            case Outcome.UNKNOWN:
-                base.intent, base.verify = intent, True
-                base.due_in = work.system.settle_wait if may_arrive_late else 0.0
-            case Outcome.EXISTS:
-                base.verify = True
-                base.due_in = max(1.0, work.system.search_lag)
-            case Outcome.RELOAD | Outcome.MISSING:
-                base.verify = True
-                base.due_in = 0.0 if item.attempts < 3 else self._backoff(item.attempts)  # noqa: PLR2004
-            case Outcome.STOP:
-                base.charge, base.due_in = False, 60.0
-            case _:
-                asked = error.retry_after if isinstance(error, RetryError) else None
-                base.due_in = asked if asked is not None else self._backoff(item.attempts)
-                base.charge = error.code != "throttled"
-        if (
-            item.attempts >= self._options.max_attempts
-            and base.charge
-            and result.outcome is not Outcome.UNKNOWN
-        ):
-            base.state = "dead"
-            base.outcome = OutcomeName.DEAD.value
-            return base, OutcomeName.DEAD
-        return base, OutcomeName.RETRY
-
-    def _backoff(self, attempts: int) -> float:
-        seconds = _BACKOFF[min(max(attempts, 1), len(_BACKOFF)) - 1]
-        return seconds * (0.75 + 0.5 * self._ids.random())
-
     async def _put_back(self, work: TargetWork, batch: Batch, error: IpaasError, *, charge: bool) -> None:
         """Nothing was sent: every item is due again later, or dead when it used up its attempts."""
         asked = error.retry_after if isinstance(error, RetryError) else None
@@ -416,7 +283,7 @@ class Drain:
                     generation=item.generation,
                     done=False,
                     state="dead" if dead else "due",
-                    due_in=asked if asked is not None else self._backoff(item.attempts),
+                    due_in=asked if asked is not None else self._settling.backoff(item.attempts),
                     verify=item.verify_target,
                     intent=item.intent,
                     charge=charge,
@@ -474,42 +341,8 @@ def _is_write(operation: Operation) -> bool:
     )
 
 
-def _may_arrive_late(work: TargetWork, operation: Operation) -> bool:
-    """True when a write whose answer was lost could still change the target after we have looked.
-
-    A create under an id of ours is refused the second time, and a write that carries a version is refused once the
-    record has moved on: those can be judged at once.
-    """
-    if operation.kind is OperationKind.CREATE:
-        return work.capabilities.create != "client_key"
-    return not (work.capabilities.conditional_updates and operation.etag is not None)
-
-
 def _body_hash(operation: Operation) -> str:
     body = encode_canonical(
         [operation.kind.value, operation.id, operation.fields, msgspec.to_builtins(operation.lines)]
     )
     return hashlib.blake2b(body, digest_size=16).hexdigest()
-
-
-def _read_back(sent: Document, stored: Document) -> Document:
-    """Where the target stored another form of what was sent: that form."""
-    return {
-        name: stored[name]
-        for name, value in sent.items()
-        if name in stored
-        and stored[name] != value
-        and not (isinstance(value, dict) and ("$file" in value or "$secret" in value))
-    }
-
-
-def _with_line_ids(work: TargetWork, images: dict[str, Any], document: Document) -> dict[str, Any]:
-    """The images with the ids that the target gave its lines."""
-    result: dict[str, Any] = {}
-    for name, lines in images.items():
-        stored = lines_by_key(work, name, document)
-        result[name] = {
-            key: [stored[key]["$id"] if key in stored else line_id, values]
-            for key, (line_id, values) in lines.items()
-        }
-    return result

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ipaas_assets.sync.model import Decision, OutcomeName, TargetWork
+from ipaas_assets.sync.plan_lines import ABSENT, line_writes
 from ipaas_resources.core.errors import (
     AmbiguousMatchError,
     MappingError,
@@ -23,10 +24,9 @@ from ipaas_resources.core.records import FileRef, Found, LineWrites, Operation, 
 from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.core.values import Document, encode_canonical
 from ipaas_resources.store.queue import Claimed, Link
-from mappings.mapped import LineImage, Mapped, Unresolved
+from mappings.mapped import Mapped, Unresolved
 
 MASK = "***"
-_ABSENT = object()
 
 
 class Seen(msgspec.Struct, kw_only=True):
@@ -233,15 +233,14 @@ def _update(
     changed = {
         name: value
         for name, value in values.items()
-        if not _same(work, name, before.get(name, _ABSENT), value)
-        and work.target.owners.get(name) != "target"
+        if not _same(work, name, before.get(name, ABSENT), value) and work.target.owners.get(name) != "target"
     }
     files = {name: file for name, file in mapped.files.items() if not _same_file(link.sent.get(name), file)}
     if link.state == "deactivated":
         changed.update(work.capabilities.reactivate)
-    lines, images, review = _line_writes(work, mapped.lines, link, target)
+    lines, images, review = line_writes(work, mapped.lines, link, target)
     if review is not None:
-        return review
+        return _review(review)
     sent = {**link.sent, **_sent(work, values, mapped.files)}
     parked = _waits(mapped.unresolved[0]) if mapped.unresolved else None
     if not changed and not files and not lines:
@@ -288,9 +287,9 @@ def _current(work: TargetWork, link: Link, target: Found | None) -> Document:
     current: Document = {}
     for name in work.target.fields:
         stored = target.document.get(name)
-        sent = link.sent.get(name, _ABSENT)
+        sent = link.sent.get(name, ABSENT)
         known = link.read_back.get(name, sent)
-        if sent is not _ABSENT and (stored == known or name not in target.document):
+        if sent is not ABSENT and (stored == known or name not in target.document):
             current[name] = sent
         elif name in target.document:
             current[name] = stored
@@ -300,7 +299,7 @@ def _current(work: TargetWork, link: Link, target: Found | None) -> Document:
 def _same(work: TargetWork, name: str, before: object, after: object) -> bool:
     if name in _fields(work.schema).secret:
         return before == _secret_mark(after)
-    if before is _ABSENT:
+    if before is ABSENT:
         # A field that neither we nor the target ever had a value for: null is what is there already.
         return False
     if type(before) is bool or type(after) is bool:
@@ -385,79 +384,6 @@ def _diff(
             {"created": len(writes.create), "updated": len(writes.update), "deleted": len(writes.delete)},
         ]
     return diff
-
-
-# --- lines ------------------------------------------------------------------------------------------------------
-
-
-def _line_writes(
-    work: TargetWork, wanted: dict[str, list[LineImage]], link: Link, target: Found | None
-) -> tuple[dict[str, LineWrites], dict[str, Any], Decision | None]:
-    """Per lines field: what to create, update and delete, and the images the link keeps."""
-    writes: dict[str, LineWrites] = {}
-    images: dict[str, Any] = {}
-    for name, lines in wanted.items():
-        known = _known_lines(work, name, link, target)
-        keep: dict[str, Any] = {}
-        todo = LineWrites(create=[], update=[], delete=[])
-        for line in lines:
-            key = str(line.key)
-            line_id, before = known.pop(key, (None, {}))
-            if line_id is None:
-                todo.create.append(line.values)
-                keep[key] = [None, line.values]
-                continue
-            changed = {
-                field: value for field, value in line.values.items() if before.get(field, _ABSENT) != value
-            }
-            if changed:
-                todo.update.append((line_id, None, changed))
-            keep[key] = [line_id, line.values]
-        policy = work.target.line_policies.get(name, "delete")
-        for key, (line_id, before) in known.items():
-            if policy == "review" and key in link.lines.get(name, {}):
-                error = ReviewNeededError(
-                    f"A line of {name!r} is no longer in the source. Delete it in the target or keep it, then replay.",
-                    code="line_missing",
-                )
-                return {}, {}, _review(error)
-            if key not in link.lines.get(name, {}):
-                continue  # somebody added it in the target: not ours to judge
-            if policy == "delete" and line_id is not None:
-                todo.delete.append((line_id, None))
-            else:
-                keep[key] = [line_id, before]
-        images[name] = keep
-        if todo.create or todo.update or todo.delete:
-            writes[name] = todo
-    return writes, images, None
-
-
-def _known_lines(
-    work: TargetWork, name: str, link: Link, target: Found | None
-) -> dict[str, tuple[str | None, Document]]:
-    if target is None or name not in target.document:
-        return {key: (line_id, values) for key, (line_id, values) in link.lines.get(name, {}).items()}
-    owned = work.target.line_fields[name]
-    return {
-        # What the target holds counts; fields that no rule makes are not looked at.
-        key: (line["$id"], {field: line.get(field) for field in owned})
-        for key, line in lines_by_key(work, name, target.document).items()
-    }
-
-
-def lines_by_key(work: TargetWork, name: str, document: Document) -> dict[str, Document]:
-    """The lines of a target document by our line key, each with its line id under `$id`."""
-    key_field = work.target.line_keys[name]
-    schema = work.schema.field(name)
-    id_field = "id"
-    if schema is not None and not any(field.name == "id" for field in schema.fields) and schema.line_key:
-        id_field = schema.line_key
-    result: dict[str, Document] = {}
-    for line in document.get(name) or []:
-        if line.get(key_field) is not None:
-            result[str(line[key_field])] = {**line, "$id": str(line.get(id_field))}
-    return result
 
 
 # --- the record is gone or left ------------------------------------------------------------------------------------

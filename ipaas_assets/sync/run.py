@@ -159,7 +159,9 @@ class FlowRun:
                 for _ in range(self._engine.options.writers):
                     group.create_task(guarded(self._drain_target(drain, work)))
         for work in works:
-            await self._engine.database.rows("intents_resolve", flow=work.queue.flow, target=work.queue.target)
+            await self._engine.database.rows(
+                "intents_resolve", flow=work.queue.flow, target=work.queue.target
+            )
         if errors:
             first = next((error for error in errors if isinstance(error, StopError)), errors[0])
             result.error = first.message
