@@ -5,8 +5,10 @@ A page's records, its work items and its cursor commit together, under the entit
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -223,16 +225,17 @@ class Puller:
             )
         )
         complete = False
-        async for page, number in self._numbered(pages):
-            killpoints.after("K05")
-            await self._store_page(page, number, scan, full=full, first=first)
-            await self._source.system.connector.acknowledge(
-                self._source.entity, self._source.scope, page.cursor
-            )
-            complete = page.complete
-            if self._on_page is not None:
-                await self._on_page(self.pulled)
-            killpoints.before("K05")
+        async with contextlib.aclosing(self._numbered(pages)) as numbered:
+            async for page, number in numbered:
+                killpoints.after("K05")
+                await self._store_page(page, number, scan, full=full, first=first)
+                await self._source.system.connector.acknowledge(
+                    self._source.entity, self._source.scope, page.cursor
+                )
+                complete = page.complete
+                if self._on_page is not None:
+                    await self._on_page(self.pulled)
+                killpoints.before("K05")
         self.pulled.complete = complete
         if complete and full and self._capabilities.deletes != "never":
             await self._bury_missing(scan)
@@ -240,16 +243,28 @@ class Puller:
             await self._database.rows("scan_keys_drop", scan=scan)
         return bool(resumed)
 
-    async def _numbered(self, pages: AsyncIterator[Page]) -> AsyncIterator[tuple[Page, int]]:
-        """Each page with a number drawn before its request: of two reads, the one that began later wins."""
-        while True:
+    async def _numbered(self, pages: AsyncIterator[Page]) -> AsyncGenerator[tuple[Page, int], None]:
+        """Each page with a number drawn before its request: of two reads, the one that began later wins.
+
+        The next page is on its way while the one before is stored; two pages are in memory, never more.
+        """
+
+        async def fetch() -> tuple[Page | None, int]:
             (number,) = await self._database.rows("read_number_next")
-            try:
-                with self._counts.stage("pull: read and convert", self._clock):
-                    page = await anext(pages)
-            except StopAsyncIteration:
-                return
-            yield page, number[0]
+            with self._counts.stage("pull: read and convert", self._clock):
+                return await anext(pages, None), int(number[0])
+
+        coming = asyncio.create_task(fetch())
+        try:
+            while True:
+                page, number = await coming
+                if page is None:
+                    return
+                coming = asyncio.create_task(fetch())
+                yield page, number
+        finally:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
     async def _store_page(self, page: Page, number: int, scan: int, *, full: bool, first: bool) -> None:
         changes = await self._with_gaps_read(page.changes)

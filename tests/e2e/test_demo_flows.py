@@ -201,7 +201,7 @@ def work_orders_with_certificate(client):
 def test_the_lines_of_an_order_follow_those_of_its_work_order(world, synced):
     work_order = work_orders_with_certificate(synced)[0]
     changed_item, removed_item, *_ = work_order["WorkItems"]
-    scope, order = order_of(synced, work_order)
+    _, order = order_of(synced, work_order)
     before = target_records(synced)
     lines = {line["sequence"]: line for line in order["salesOrderLines"]}
     synced.change(
