@@ -129,7 +129,12 @@ class Settling:
                 return base, OutcomeName.DEAD
             case Outcome.UNKNOWN:
                 base.intent, base.verify = intent, True
-                base.due_in = work.system.settle_wait if may_arrive_late else 0.0
+                late = work.system.settle_wait if may_arrive_late else 0.0
+                base.due_in = max(self.backoff(item.attempts), late)
+                if item.attempts >= self._options.max_attempts:
+                    # Never repeated for ever, and never called a failure: nobody knows what became of it.
+                    base.state = base.outcome = OutcomeName.REVIEW.value
+                    return base, OutcomeName.REVIEW
             case Outcome.EXISTS:
                 base.verify = True
                 base.due_in = max(1.0, work.system.search_lag)
@@ -142,11 +147,7 @@ class Settling:
                 asked = error.retry_after if isinstance(error, RetryError) else None
                 base.due_in = asked if asked is not None else self.backoff(item.attempts)
                 base.charge = error.code != "throttled"
-        if (
-            item.attempts >= self._options.max_attempts
-            and base.charge
-            and result.outcome is not Outcome.UNKNOWN
-        ):
+        if item.attempts >= self._options.max_attempts and base.charge and base.intent is None:
             base.state = "dead"
             base.outcome = OutcomeName.DEAD.value
             return base, OutcomeName.DEAD

@@ -454,3 +454,34 @@ async def test_a_reference_that_is_not_linked_yet_is_filled_when_the_link_appear
         (child,) = crm.by("number", "s-C1")
         (linked,) = crm.by("number", "f-C0")
         assert child["parent"] == linked["id"]
+
+
+async def test_a_write_that_never_gets_an_answer_is_tried_a_bounded_number_of_times_then_a_person_looks(
+    fresh_database,
+):
+    async with rig(fresh_database, target=Product(create="client_key"), max_attempts=3) as world:
+        erp, crm = world.products["erp"], world.products["crm"]
+        fill(erp, 1)
+        await world.apply(flow())
+        crm.faults = Faults(lost_request=1.0)
+        for _ in range(5):
+            await world.run()
+            world.let_time_pass()
+        assert crm.calls.count("write") == 3
+        assert [(item[3], item[5]) for item in world.items()] == [("review", "unknown_outcome")]
+        assert world.events()["retry"] == 2
+
+
+async def test_a_run_does_not_wait_for_records_that_wait_for_others(fresh_database):
+    async with rig(fresh_database, patience=20.0) as world:
+        erp = world.products["erp"]
+        fill(erp, 1)
+        erp.put("r0", parent="nobody")
+        await world.apply(
+            NEEDS.replace("NAME", "first")
+            .replace("PREFIX", "f")
+            .replace("first.copy, of: parentBY", "first.copy, of: parent")
+        )
+        result = await world.run("first")
+        assert result.pending == 1
+        assert result.counts.seconds < 10

@@ -215,11 +215,11 @@ SELECT target, state, count(*) AS items, min(due_at) FILTER (WHERE state IN ('du
 
 -- name: due_in
 -- Seconds until an item of a flow target can be claimed; NULL when none waits. An item whose parent target is still at
--- work comes when that one is done.
+-- work comes when that one is done. A parked item is waited for only once its link has woken it.
 SELECT extract(epoch FROM min(greatest(w.due_at, coalesce(w.lease_until, w.due_at))) - now())
   FROM work_items w
  WHERE w.flow = :flow AND w.target = ANY(array_append(CAST(:parents AS text[]), CAST(:target AS text)))
-   AND w.state IN ('due', 'parked')
+   AND (w.state = 'due' OR w.state = 'parked' AND w.due_at <= now())
 
 -- name: links_by_record
 WITH k AS MATERIALIZED (
