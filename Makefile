@@ -53,7 +53,7 @@ $(STAMP): requirements.lock pyproject.toml
 		echo "Making .venv with uv and $$("$$python" --version)"; \
 		uv venv --quiet --allow-existing --python "$$("$$python" -c 'import sys; print(sys.executable)')" .venv; \
 		echo "Installing the pinned packages (once, about a minute on a fresh machine)"; \
-		uv pip sync --compile-bytecode --python $(BIN)/python requirements.lock; \
+		uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock; \
 		uv pip install --quiet --python $(BIN)/python --no-deps --editable .; \
 	else \
 		echo "Making .venv with $$("$$python" --version)"; \
@@ -62,7 +62,7 @@ $(STAMP): requirements.lock pyproject.toml
 			echo "Python cannot make an environment: install its venv package (Debian and Ubuntu: apt install python3-venv) or uv."; \
 			exit 1; }; \
 		echo "Installing the pinned packages (once, some minutes on a fresh machine)"; \
-		$(BIN)/python -m pip install --disable-pip-version-check --requirement requirements.lock; \
+		$(BIN)/python -m pip install --disable-pip-version-check --quiet --requirement requirements.lock; \
 		$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .; \
 	fi; \
 	touch $(STAMP)

@@ -155,7 +155,7 @@ async def _run_one(opened: Engine, name: str, mode: Mode, result: DemoResult, sa
         nonlocal shown
         if time.monotonic() - shown > 1:
             shown = time.monotonic()
-            say(f"  {name}: {sum(counts.outcomes.values())} records worked on")
+            say(f"  {name}: {sum(counts.outcomes.values())} results")
 
     run = await run_flow(opened, name, mode=mode, progress=progress)
     _add(result, run)

@@ -19,6 +19,9 @@ from ipaas_resources.core.errors import ConfigurationError, StopError
 _GRACE = 15
 _TRIES = 50
 
+#: Exit code of a command that a SIGTERM ended: 128 and the signal's number, as shells count.
+TERMINATED = 143
+
 
 def free_port(wanted: int, what: str, say: Callable[[str], None], host: str = "127.0.0.1") -> int:
     """The wanted port, or the next free one; a taken port is named."""
@@ -38,6 +41,10 @@ def free_port(wanted: int, what: str, say: Callable[[str], None], host: str = "1
     )
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 class Process:
     """One started process with its log file."""
 
@@ -47,7 +54,9 @@ class Process:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.name = name
         self.log = log
-        with log.open("ab") as output:
+        with open(log, "ab", opener=_private) as output:
+            # A log of an earlier version may be there, open to others.
+            log.chmod(0o600)
             self.handle = subprocess.Popen(
                 list(command),
                 stdin=subprocess.DEVNULL,
@@ -100,7 +109,11 @@ class Processes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if _is_interruption(error):
+            # The terminal may be gone with whoever ended us; what we started is stopped all the same.
+            with contextlib.suppress(OSError):
+                self._say("Stopping ...")
         for process in reversed(self.all):
             process.stop()
 
@@ -123,6 +136,13 @@ class Processes:
                         f"{process.name} ended unexpectedly; its log {process.log} ends with:\n{process.last_words()}"
                     )
             time.sleep(0.5)
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether Ctrl-C or a SIGTERM ends the block, and not its own end or a failure."""
+    return isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemExit) and error.code == TERMINATED
+    )
 
 
 def python(*arguments: str) -> list[str]:

@@ -61,7 +61,9 @@ class Settings(BaseSettings):
         description="Longest time that a worker may hold records without a sign of life; longer than any request.",
     )
     patience_seconds: float = Field(
-        default=30.0, ge=0, description="How long a run waits for its own retries before it ends with items pending."
+        default=30.0,
+        ge=0,
+        description="How long a run waits for its own retries before it ends with items pending.",
     )
 
     kill_at: str | None = Field(

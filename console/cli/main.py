@@ -11,6 +11,7 @@ import sys
 import click
 
 from console.cli import commands
+from console.processes import TERMINATED
 from ipaas_resources.core.errors import IpaasError, StopError
 
 
@@ -32,7 +33,11 @@ for _module in pkgutil.iter_modules(commands.__path__):
 
 
 def main() -> None:
-    """Run the command line. Exit code 1: it could not be done (one sentence says why); 2: the command is wrong."""
+    """Run the command line.
+
+    Exit code 1: it could not be done until something is mended (one sentence says why); 2: the command is wrong;
+    3: it could not be done now, trying again later may help.
+    """
     # A supervisor's SIGTERM ends us like Ctrl-C: what we started is stopped, what we hold is given back.
     signal.signal(signal.SIGTERM, _end)
     try:
@@ -45,6 +50,10 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
         sys.exit(130)
+    except SystemExit as end:
+        if end.code == TERMINATED:
+            click.echo("Stopped.", err=True)
+        raise
     except IpaasError as error:
         click.echo(f"ipaas: {error.message}", err=True)
         sys.exit(1 if isinstance(error, StopError) else 3)
@@ -54,7 +63,7 @@ def main() -> None:
 
 
 def _end(*_: object) -> None:
-    sys.exit(143)
+    sys.exit(TERMINATED)
 
 
 def _os_sentence(error: OSError) -> str:

@@ -56,28 +56,23 @@ async def apply_folder(
     faults = await _faults(engine, loaded, compiled, tables)
     if faults:
         raise FlowErrors(faults)
-    changed = await registry.save_lookups(engine.database, tables)
-    saved = await registry.save_flows(
+    users: dict[str, set[str]] = {}
+    for name, flow in {**{name: each.compiled for name, each in engine.flows.items()}, **compiled}.items():
+        for target in flow.targets.values():
+            for table in target.lookups:
+                users.setdefault(table, set()).add(name)
+    saved, changed = await registry.save_documents(
         engine.database,
         [_new_flow(flow, compiled[flow.flow.flow]) for flow in loaded],
+        tables,
+        users,
         actor=actor,
         origin="file",
         reason=reason,
     )
-    raised = 0
-    for each in saved:
-        flow = compiled[each.flow]
-        uses_changed_table = any(set(changed) & set(target.lookups) for target in flow.targets.values())
-        if each.changed or uses_changed_table:
-            source = flow.flow.source
-            raised += await registry.raise_all(
-                engine.database,
-                system=source.system,
-                entity=source.entity,
-                scopes=None if source.scopes == "all" else list(source.scopes),
-                targets=flow_targets(flow, each.version),
-                trace_id=engine.ids.trace_id(),
-            )
+    # The engine reads its flows again: what a crash left to be raised is raised by whoever comes next, this or a run.
+    await engine.load()
+    raised = await engine.raise_pending()
     return Applied(flows=saved, lookups=changed, raised=raised)
 
 

@@ -6,7 +6,6 @@ import hashlib
 import logging
 from collections import defaultdict
 from contextlib import AbstractContextManager
-from typing import Any
 
 import msgspec
 
@@ -27,7 +26,7 @@ from ipaas_resources.core.errors import (
 )
 from ipaas_resources.core.records import Operation, OperationKind, Outcome, WriteResult
 from ipaas_resources.core.values import encode_canonical
-from ipaas_resources.store import queue
+from ipaas_resources.store import queue, registry
 from ipaas_resources.store.database import Database
 from ipaas_resources.store.queue import Batch, Reservation, Settlement
 
@@ -47,7 +46,6 @@ class Drain:
         clock: Clock,
         ids: Ids,
         options: Options,
-        lookups: dict[str, dict[str, Any]],
         sides: dict[str, tuple[str, str]],
         run: int | None,
         trace_id: str,
@@ -56,7 +54,6 @@ class Drain:
         self._clock = clock
         self._ids = ids
         self._options = options
-        self._lookups = lookups
         self._sides = sides
         self._run = run
         self._trace_id = trace_id
@@ -101,7 +98,9 @@ class Drain:
 
     async def _work(self, work: TargetWork, batch: Batch, started: float) -> None:
         with self._stage("map"):
-            references = References(self._lookups)
+            # Read after the claim: a table is changed before its records are raised, so a raised item sees the new one.
+            tables = await registry.load_lookups(self._database, work.target.lookups)
+            references = References(tables)
             killpoints.before("K07")
             mapped = await map_batch(self._database, work, batch.items, references, self._sides)
             killpoints.after("K07")
@@ -129,9 +128,11 @@ class Drain:
     async def _open_intent(
         self, work: TargetWork, batch: Batch, decisions: list[Decision], sends: list[int]
     ) -> int | None:
-        """Commit what is about to be sent. None: the flow was switched meanwhile. 0: nothing is to be sent."""
-        if not sends:
-            return 0
+        """Commit what is about to be sent. None: the flow was switched meanwhile. 0: nothing is to be sent.
+
+        The version is checked even when nothing is sent: an old worker would settle the items that a new version raised
+        as unchanged. A switch raises its items after it, so what is raised after this check moves their generation.
+        """
         reservations, writes = [], []
         for number in sends:
             item, decision = batch.items[number], decisions[number]
@@ -196,8 +197,7 @@ class Drain:
         for scope, numbers in by_scope.items():
             for start in range(0, len(numbers), size):
                 part = numbers[start : start + size]
-                await self._ensure_lease(work, batch, started)
-                started = self._clock.monotonic()
+                started = await self._ensure_lease(work, batch, started)
                 results.update(await self._write(work, scope, part, decisions))
         return results
 
@@ -215,15 +215,17 @@ class Drain:
             answers = [WriteResult(outcome=Outcome.STOP, error=error)] * len(part)
         return dict(zip(part, answers, strict=True))
 
-    async def _ensure_lease(self, work: TargetWork, batch: Batch, started: float) -> None:
-        """No request is sent unless the remaining lease exceeds the time it may take."""
+    async def _ensure_lease(self, work: TargetWork, batch: Batch, started: float) -> float:
+        """No request is sent unless the remaining lease exceeds the time it may take. Returns when the lease began."""
         left = self._options.lease - (self._clock.monotonic() - started)
         if left > min(_LEASE_RESERVE, self._options.lease * 0.7):
-            return
+            return started
+        asked = self._clock.monotonic()  # before the statement: never believe more than the database gave
         if not await queue.extend_lease(self._database, work.queue, batch, lease=self._options.lease):
             raise LeaseLostError(
                 f"Another worker took over items of {work.name} while this one was slow; nothing more was sent."
             )
+        return asked
 
     async def _settle(
         self,
@@ -262,9 +264,10 @@ class Drain:
         )
         if any(outcome is OutcomeName.DEAD for outcome in outcomes):
             killpoints.after("K13")
-        self.counts.fenced += fenced
-        for outcome in outcomes:
-            self.counts.add(work.queue.target, outcome)
+        self.counts.fenced += len(fenced)
+        for item, outcome in zip(batch.items, outcomes, strict=True):
+            if (item.scope, item.record) not in fenced:
+                self.counts.add(work.queue.target, outcome)
         if OutcomeName.CREATED in outcomes or OutcomeName.ADOPTED in outcomes:
             await self._database.rows("wake_waiting", link=work.name)
         if isinstance(stop, StopError):

@@ -48,7 +48,8 @@ class ActiveFlow:
     def targets(self, system: str, entity: str, scope: str) -> list[dict[str, Any]]:
         """What a change of this source entity and scope raises for the flow."""
         source = self.compiled.flow.source
-        if not self.stored.enabled or (source.system, source.entity) != (system, entity):
+        # A disabled flow is raised too: its work waits until it is enabled.
+        if (source.system, source.entity) != (system, entity):
             return []
         if source.scopes != "all" and scope not in source.scopes:
             return []
@@ -106,16 +107,26 @@ class Engine:
     async def load(self) -> None:
         """Read the registry; what cannot be opened is in `broken`. Nothing is sent yet."""
         for stored in await registry.list_systems(self.database):
+            if stored.system in self.systems:
+                continue
             try:
                 self._open_system(stored)
             except ConfigurationError as error:
                 self.broken[stored.system] = error.message
+        await self._load_flows()
+        self.lookups = await registry.load_lookups(self.database)
+
+    async def _load_flows(self) -> None:
         for flow in await registry.active_flows(self.database):
+            known = self.flows.get(flow.flow)
+            if known is not None and known.stored == flow:
+                continue
             try:
                 self.flows[flow.flow] = ActiveFlow(flow)
+                self.broken.pop(flow.flow, None)
             except ConfigurationError as error:
+                self.flows.pop(flow.flow, None)
                 self.broken[flow.flow] = error.message
-        self.lookups = await registry.load_lookups(self.database)
 
     def _open_system(self, stored: StoredSystem) -> None:
         document = SystemDocument.model_validate(stored.document)
@@ -171,6 +182,28 @@ class Engine:
             # Else the next process would wait for these permits until they lapse.
             await self._own_limits.close()
 
+    async def raise_pending(self, flow: str | None = None) -> int:
+        """Raise all mirrored records for flow versions that became active and were not raised to the end yet.
+
+        Returns how many records that were. Safe to repeat: a crash in the middle starts the flow again.
+        """
+        raised = 0
+        for name, version in (await registry.to_be_raised(self.database)).items():
+            active = self.flows.get(name)
+            if active is None or active.stored.version != version or flow not in {None, name}:
+                continue
+            source = active.compiled.flow.source
+            raised += await registry.raise_all(
+                self.database,
+                system=source.system,
+                entity=source.entity,
+                scopes=None if source.scopes == "all" else list(source.scopes),
+                targets=flow_targets(active.compiled, version),
+                trace_id=self.ids.trace_id(),
+            )
+            await registry.mark_raised(self.database, name, version)
+        return raised
+
     # --- parts ---------------------------------------------------------------------------------------------------
 
     def system(self, name: str) -> System:
@@ -222,15 +255,27 @@ class Engine:
         contract = self._contracts.get((system, entity))
         if contract is None:
             contract = self._contracts[system, entity] = Contract(schema)
-        targets = [target for flow in self.flows.values() for target in flow.targets(system, entity, scope)]
         return Source(
             system=self.system(system),
             entity=entity,
             scope=scope,
             schema=schema,
             contract=contract,
-            targets=targets,
+            targets=[
+                target for flow in self.flows.values() for target in flow.targets(system, entity, scope)
+            ],
+            versions={
+                name: flow.stored.version
+                for name, flow in self.flows.items()
+                if (flow.compiled.flow.source.system, flow.compiled.flow.source.entity) == (system, entity)
+            },
+            broken=frozenset(self.broken),
         )
+
+    async def fresh_source(self, system: str, entity: str, scope: str) -> Source:
+        """The same, after reading again which flows are active."""
+        await self._load_flows()
+        return await self.source(system, entity, scope)
 
     async def scopes(self, system: str, wanted: str | Sequence[str] = "all") -> list[str]:
         """The scopes of a system that a flow reads."""

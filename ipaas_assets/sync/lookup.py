@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -119,6 +120,8 @@ class FirstContact:
         #: False: a dry run, which stores nothing; keys are then always looked up in the target itself.
         self._keep = keep
         self._listings: dict[tuple[str, str, str], KeyListing] = {}
+        # Several batches may want the listing at the same moment; it is taken once.
+        self._locks: defaultdict[tuple[str, str, str], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def look(
         self, work: TargetWork, items: Sequence[Claimed], mapped: Sequence[Mapped | RecordError | None]
@@ -142,9 +145,11 @@ class FirstContact:
                     by_id[link.target_scope].append(number)
                 continue
             scope = image.scope if image.scope is not None else ""
-            if needs_first_contact(link, work):
+            if needs_first_contact(link):
                 keys[number] = tuple(image.key.values())
                 by_key[scope].append(number)
+                if link is not None and link.state == "reserved" and link.target_id:
+                    by_id[link.target_scope].append(number)
             elif link is not None and link.target_id and (item.verify_target or link.state == "reserved"):
                 by_id[link.target_scope].append(number)
         for scope, numbers in by_id.items():
@@ -179,11 +184,12 @@ class FirstContact:
         fresh = [number for number in numbers if items[number].link is None]
         many = len(fresh) > work.capabilities.find_batch
         if self._keep and (many or (work.queue.flow, work.name, scope) in self._listings):
-            listing = await self._listing(work, scope)
+            async with self._locks[work.queue.flow, work.name, scope]:
+                listing = await self._listing(work, scope)
+        rest = numbers
+        if listing is not None:
             await self._from_listing(work, scope, listing, fresh, keys, seen)
             rest = [number for number in numbers if items[number].link is not None]
-        else:
-            rest = numbers
         size = work.capabilities.find_batch
         for start in range(0, len(rest), size):
             part = rest[start : start + size]
@@ -193,13 +199,15 @@ class FirstContact:
             for number, found in zip(part, hits, strict=True):
                 seen[number].hits = found
 
-    async def _listing(self, work: TargetWork, scope: str) -> KeyListing:
+    async def _listing(self, work: TargetWork, scope: str) -> KeyListing | None:
+        """The key listing of this run; None where the product could not give a whole one."""
         name = (work.queue.flow, work.name, scope)
         known = self._listings.get(name)
         if known is not None:
             return known
         (number,) = await self._database.rows("read_number_next")
         listing = KeyListing(scan=number[0], empty=True)
+        complete = False
         async for page in work.system.connector.keys(work.queue.target_entity, scope, work.target.key_fields):
             rows = [
                 {"id": record, "key": key_text(dict(zip(work.target.key_fields, values, strict=True)))}
@@ -208,6 +216,10 @@ class FirstContact:
             if rows:
                 listing.empty = False
                 await self._database.rows("target_keys_add", scan=listing.scan, rows=encode(rows).decode())
+            complete = page.complete
+        if not complete:
+            await self._database.rows("scan_keys_drop", scan=listing.scan)
+            return None
         self._listings[name] = listing
         return listing
 

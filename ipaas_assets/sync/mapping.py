@@ -8,7 +8,7 @@ import msgspec
 
 from ipaas_assets.sync.lookup import References
 from ipaas_assets.sync.model import TargetWork
-from ipaas_resources.core.errors import RecordError
+from ipaas_resources.core.errors import ContractError, RecordError
 from ipaas_resources.core.records import FileRef
 from ipaas_resources.store.database import Database
 from ipaas_resources.store.queue import Claimed
@@ -36,7 +36,7 @@ async def map_batch(
 
 
 def _want(work: TargetWork, item: Claimed, references: References) -> None:
-    if item.deleted or item.document is None:
+    if item.deleted or item.document is None or item.bad is not None:
         return
     try:
         near = references.at(item.scope)
@@ -50,6 +50,8 @@ def _map(work: TargetWork, item: Claimed, references: References) -> Mapped | Re
     document = item.document
     if item.deleted or document is None:
         return None
+    if item.bad is not None:
+        return ContractError(item.bad[1], code=item.bad[0])
     try:
         if not work.target.when(document, item.scope):
             return None

@@ -44,14 +44,12 @@ def key_text(key: Document) -> str:
     return encode_canonical(list(key.values())).decode().casefold()
 
 
-def needs_first_contact(link: Link | None, work: TargetWork) -> bool:
+def needs_first_contact(link: Link | None) -> bool:
     """True when the target must be searched by key before this record may be created.
 
-    A reserved link of a `client_key` entity is looked up by its derived id instead.
+    A reserved link of a `client_key` entity is looked up by its derived id as well, see `lookup.py`.
     """
-    if link is None or link.state == "deleted":
-        return True
-    return link.state == "reserved" and not (work.capabilities.create == "client_key" and link.target_id)
+    return link is None or link.state in {"deleted", "reserved"}
 
 
 def decide(work: TargetWork, item: Claimed, mapped: Mapped | RecordError | None, seen: Seen) -> Decision:
@@ -135,7 +133,19 @@ def _first_write(
             field=empty[0],
         )
         return Decision(outcome=OutcomeName.DEAD, error=error)
-    hits = seen.hits if seen.hits is not None else ([seen.record] if seen.record is not None else [])
+    if link is not None and link.state == "reserved" and seen.record is not None:
+        return _adopt(work, item, mapped, scope, seen.record)  # the create of ours that we never heard of
+    undecided = link is not None and link.state == "reserved" and item.intent is not None
+    old_key = link.target_key if link is not None and undecided else None
+    if work.capabilities.create != "client_key" and old_key not in {None, key_text(mapped.key)}:
+        return _review(
+            ReviewNeededError(
+                "An earlier create got no answer, and the key of the record has changed since: look in "
+                f"{work.system.name} for the record under its old key, link or delete it, then replay.",
+                code="unknown_outcome",
+            )
+        )
+    hits = seen.hits if seen.hits is not None else []
     if len(hits) > 1:
         return _review(
             AmbiguousMatchError(
@@ -145,12 +155,7 @@ def _first_write(
         )
     if hits:
         return _adopt(work, item, mapped, scope, hits[0])
-    if (
-        link is not None
-        and link.state == "reserved"
-        and item.intent is not None
-        and work.capabilities.create == "none"
-    ):
+    if undecided and work.capabilities.create == "none":
         return _review(
             ReviewNeededError(
                 "An earlier create got no answer and this product offers no way to look: check by hand whether the "
@@ -390,44 +395,51 @@ def _diff(
 
 
 def _gone(work: TargetWork, item: Claimed, link: Link | None, seen: Seen) -> Decision:
+    """The source record was deleted or left `when`: what that means for what is in the target."""
     deleted = item.deleted or item.document is None
-    policy = work.target.on_delete if deleted else work.target.on_leave
     word = "was deleted in the source" if deleted else "no longer meets `when`"
     if link is None or link.state == "deleted":
         return Decision(outcome=OutcomeName.FILTERED, reason=f"The record {word} and was never written.")
-    target_id = link.target_id
-    etag = link.etag
-    if link.state == "reserved":
-        # A create may have arrived although we never heard of it: look, then apply the policy to what is there.
-        hits = seen.hits if seen.hits is not None else ([seen.record] if seen.record is not None else [])
-        if not hits:
-            return Decision(
-                outcome=OutcomeName.FILTERED,
-                link_state="deleted",
-                reason=f"The record {word} before it was written.",
+    if link.state == "reserved" and not seen.read and item.intent is not None:
+        return _review(
+            ReviewNeededError(
+                f"The record {word} while a create of it had got no answer: look in {work.system.name} whether the "
+                "record exists, then replay.",
+                code="unknown_outcome",
             )
-        target_id, etag = hits[0].id, hits[0].etag
-    if seen.read and seen.record is None and link.state != "reserved":
-        return Decision(
-            outcome=OutcomeName.DELETED, link_state="deleted", reason="The target record is gone already."
         )
-    if seen.record is not None:
-        etag = seen.record.etag
+    if link.state == "reserved" and seen.record is None:
+        reason = f"The record {word} before it was written."
+        return Decision(outcome=OutcomeName.FILTERED, link_state="deleted", reason=reason)
+    if seen.read and seen.record is None:
+        reason = "The target record is gone already."
+        return Decision(outcome=OutcomeName.DELETED, link_state="deleted", reason=reason)
+    policy = work.target.on_delete if deleted else work.target.on_leave
+    return _by_policy(work, item, link, seen.record, policy, word)
+
+
+def _by_policy(
+    work: TargetWork, item: Claimed, link: Link, record: Found | None, policy: str, word: str
+) -> Decision:
+    target_id, etag = (record.id, record.etag) if record is not None else (link.target_id, link.etag)
     if policy in {"ignore", "keep"}:
-        return Decision(
+        kept = Decision(
             outcome=OutcomeName.FILTERED, reason=f"The record {word}; the policy keeps its target."
         )
+        if record is not None and link.state != "reserved":
+            # What was looked up is remembered: a later change is compared with what the target really holds.
+            kept.sent, kept.link_state = {**link.sent, **_current(work, link, record)}, link.state
+        return kept
     if policy == "review":
         return _review(
             ReviewNeededError(
                 f"The record {word}; the policy of {work.name} asks a person.", code="source_gone"
             )
         )
-    trace = item.trace_id
     if policy == "delete":
         return Decision(
             outcome=OutcomeName.DELETED,
-            operation=Operation(kind=OperationKind.DELETE, id=target_id, etag=etag, trace_id=trace),
+            operation=Operation(kind=OperationKind.DELETE, id=target_id, etag=etag, trace_id=item.trace_id),
             target_scope=link.target_scope,
             link_state="deleted",
         )
@@ -437,10 +449,10 @@ def _gone(work: TargetWork, item: Claimed, link: Link | None, seen: Seen) -> Dec
     return Decision(
         outcome=OutcomeName.DEACTIVATED,
         operation=Operation(
-            kind=OperationKind.UPDATE, id=target_id, etag=etag, fields=values, trace_id=trace
+            kind=OperationKind.UPDATE, id=target_id, etag=etag, fields=values, trace_id=item.trace_id
         ),
         target_scope=link.target_scope,
-        changes={name: [link.sent.get(name), value] for name, value in values.items()},
+        changes=_diff(work, link.sent, values, {}),
         sent={**link.sent, **{name: value for name, value in values.items() if name in link.sent}},
         link_state="deactivated",
     )

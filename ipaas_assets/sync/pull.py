@@ -48,6 +48,14 @@ class Source(msgspec.Struct, kw_only=True):
     contract: Contract
     #: [{"flow", "target", "target_system", "target_entity", "version"}] of every active flow of the entity and scope.
     targets: list[dict[str, Any]]
+    #: Flow -> version of every flow that reads this entity, as `targets` was made from them.
+    versions: dict[str, int] = {}
+    #: Flows that cannot be built: they raise nothing.
+    broken: frozenset[str] = frozenset()
+
+
+class _FlowsChangedError(Exception):
+    """Another flow or version is active now: the page must raise work for it."""
 
 
 class Pulled(msgspec.Struct, kw_only=True):
@@ -92,16 +100,35 @@ def prepare(
             body = document.copy()
             for name in volatile:
                 body.pop(name, None)
-        rows.append(
-            Row(
-                id=record,
-                doc=document,
-                hash=content_hash(encode_canonical(body)).hex(),
-                etag=change.etag,
-                ord=read_number if change.order is None else change.order,
-            )
+        row = Row(
+            id=record,
+            doc=document,
+            hash="",
+            etag=change.etag,
+            ord=read_number if change.order is None else change.order,
         )
+        try:
+            canonical = encode_canonical(body)
+        except (UnicodeEncodeError, TypeError, ValueError):
+            canonical = b""
+        if not canonical or (b"\\u0000" in canonical and _holds_nul(document)):
+            # The backstop behind the connectors' escaping: one such text would make every page that holds it fail.
+            row.doc, canonical = {}, _UNSTORABLE.encode()
+            row.bad_code, row.bad_error = "unstorable", _UNSTORABLE
+        row.hash = content_hash(canonical).hex()
+        rows.append(row)
     return rows
+
+
+_UNSTORABLE = "A text of the record holds a character that cannot be stored (NUL or half a surrogate pair). Correct it in the source."
+
+
+def _holds_nul(value: object) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(each) for pair in value.items() for each in pair)
+    return isinstance(value, list) and any(_holds_nul(each) for each in value)
 
 
 async def changed_rows(database: Database, source: Source, rows: list[Row], *, ordered: bool) -> list[Row]:
@@ -136,6 +163,7 @@ class Puller:
         run: int | None,
         on_page: Callable[[Pulled], Awaitable[None]] | None = None,
         counts: Counts | None = None,
+        refresh: Callable[[], Awaitable[Source]] | None = None,
     ) -> None:
         self._database = database
         self._source = source
@@ -146,6 +174,8 @@ class Puller:
         self._run = run
         self._on_page = on_page
         self._counts = counts or Counts()
+        #: Reads the active flows again.
+        self._refresh = refresh
         self._volatile = frozenset(field.name for field in source.schema.fields if field.volatile)
         self._secret = frozenset(
             field.name for field in source.schema.fields if field.sensitivity == "secret"
@@ -270,12 +300,10 @@ class Puller:
         changes = await self._with_gaps_read(page.changes)
         with self._counts.stage("pull: hash", self._clock):
             rows = prepare(changes, number, self._volatile, self._secret)
-        deletes = {change.id: change for change in changes if change.kind is ChangeKind.DELETE and change.id}
-        if not self._last_word_is_delete(changes, deletes):
-            alive = {change.id for change in changes if change.kind is ChangeKind.UPSERT}
-            deletes = {record: change for record, change in deletes.items() if record not in alive}
-        else:
-            rows = [row for row in rows if row.id not in deletes]
+        # Of a record that stands in a page several times, the last word counts.
+        last = {change.id: change for change in changes if change.id is not None}
+        deletes = {record: change for record, change in last.items() if change.kind is ChangeKind.DELETE}
+        rows = [row for row in rows if row.id not in deletes]
         news = (
             rows if first else await changed_rows(self._database, self._source, rows, ordered=self._ordered)
         )
@@ -286,6 +314,7 @@ class Puller:
         seen = [row.id for row in rows] + [record for record, _ in page.faults] if full else []
 
         async def work(connection: AsyncConnection) -> int:
+            await self._check_flows(connection)
             changed = 0
             base = {**self._key, "trace_id": self._trace_id, "lane": int(self._lane), "read_number": number}
             targets = encode(self._source.targets).decode()
@@ -329,18 +358,34 @@ class Puller:
 
         killpoints.before("K06")
         with self._counts.stage("pull: store", self._clock):
-            self.pulled.changed += await self._database.repeatable(work)
+            while True:
+                try:
+                    self.pulled.changed += await self._database.repeatable(work)
+                    break
+                except _FlowsChangedError:
+                    assert self._refresh is not None
+                    self._source = await self._refresh()
         killpoints.after("K06")
         self.pulled.received += len(rows) + len(deletes) + len(faults)
         self.pulled.set_aside += sum(1 for row in news if row.bad_code)
 
-    @staticmethod
-    def _last_word_is_delete(changes: list[Change], deletes: dict[str, Change]) -> bool:
-        """Tombstones stand after upserts in a page; only then does the delete count for a record that has both."""
-        last: dict[str | None, ChangeKind] = {}
-        for change in changes:
-            last[change.id] = change.kind
-        return all(last[record] is ChangeKind.DELETE for record in deletes)
+    async def _check_flows(self, connection: AsyncConnection) -> None:
+        """The page raises work for exactly the flows that are active when it commits."""
+        name = f"{self._source.system.name}/{self._source.entity}"
+        rows = await connection.execute(
+            query("flows_of_entity"),
+            {"name": name, "system": self._source.system.name, "entity": self._source.entity},
+        )
+        active = {row.flow: row.active_version for row in rows if row.flow not in self._source.broken}
+        if active != self._source.versions and self._refresh is not None:
+            raise _FlowsChangedError
+
+    async def _hold_lease(self) -> None:
+        held = await self._database.rows(
+            "entity_lease_hold", **self._key, token=self._token, seconds=self._options.lease
+        )
+        if not held:
+            raise self._lost()
 
     async def _with_gaps_read(self, changes: list[Change]) -> list[Change]:
         """Gaps and patches are read again: a by-id read gives the same canonical bytes."""
@@ -378,6 +423,8 @@ class Puller:
     def _check(self, news: list[Row]) -> None:
         """Only new or changed rows meet the contract; a row that breaks it is set aside with the reason."""
         for index, violations in self._source.contract.check([row.doc for row in news]).items():
+            if news[index].bad_code is not None:
+                continue
             first = violations[0]
             news[index].bad_code = ContractError.code
             news[index].bad_error = (
@@ -417,6 +464,7 @@ class Puller:
             return
         (number,) = await self._database.rows("read_number_next")
         changes = await self._read(missing)
+        await self._hold_lease()
         gone = [change for change in changes if change.kind is ChangeKind.DELETE]
         targets = encode(self._source.targets).decode()
         base = {**self._key, "trace_id": self._trace_id, "lane": int(self._lane), "read_number": number[0]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -29,6 +30,11 @@ _PULLS_AT_ONCE = 2
 _IDLE = 0.2
 
 
+#: Reasons for records that are left, at the end of a run.
+_REASONS_SHOWN = 5
+_LEFT = {"due": "to be tried again", "parked": "waiting", "dead": "dead", "review": "for review"}
+
+
 class RunResult(msgspec.Struct, kw_only=True):
     """What a run did and what it left."""
 
@@ -41,6 +47,8 @@ class RunResult(msgspec.Struct, kw_only=True):
     pending: int = 0
     dead: int = 0
     review: int = 0
+    #: Of the pending ones: why they were not written, where an attempt failed; a later run tries them again.
+    retrying: str = ""
     warnings: list[str] = []
     error: str = ""
     #: False: trying again cannot help until something is mended.
@@ -92,7 +100,6 @@ class FlowRun:
             clock=engine.clock,
             ids=engine.ids,
             options=engine.options,
-            lookups=engine.lookups,
             sides=engine.sides(),
             run=run,
             trace_id=trace_id,
@@ -123,10 +130,25 @@ class FlowRun:
                     result.dead += row.items
                 else:
                     result.review += row.items
+            await self._explain(result)
             await engine.database.rows(
                 "run_end", run=run, counts=encode(counts).decode(), error=result.error or None
             )
         return result
+
+    async def _explain(self, result: RunResult) -> None:
+        """Say why records are left, most frequent reasons first."""
+        for row in await self._engine.database.rows(
+            "queue_reasons", flow=self._flow.name, most=_REASONS_SHOWN
+        ):
+            result.warnings.append(f"{row.items} {_LEFT[row.state]}: {row.error}")
+            if row.state == "due":
+                result.retrying = result.retrying or row.error
+        (held,) = await self._engine.database.rows("queue_held", flow=self._flow.name)
+        if held.items:
+            result.warnings.append(
+                f"{held.items} held by another run, or by one that died; free again in at most {held.seconds:.0f} s"
+            )
 
     async def _work(self, drain: Drain, trace_id: str, run: int, result: RunResult) -> None:
         works = [
@@ -135,6 +157,7 @@ class FlowRun:
             if self._targets is None or work.queue.target in self._targets
         ]
         self._refuse_paused(works)
+        await self._engine.raise_pending(self._flow.name)
         if self._mode == "replan":
             await self._replan(trace_id)
         errors: list[IpaasError] = []
@@ -221,6 +244,7 @@ class FlowRun:
             run=run,
             on_page=self._on_page,
             counts=counts,
+            refresh=lambda: self._engine.fresh_source(source.system, source.entity, scope),
         )
         self._pulled[scope] = puller.pulled
         await puller.run(full=self._mode == "full")
@@ -316,6 +340,7 @@ async def pull_entity(
             lane=lane,
             trace_id=trace_id,
             run=None,
+            refresh=functools.partial(engine.fresh_source, system, entity, scope),
         )
         pulled[scope] = puller.pulled
         try:

@@ -10,12 +10,26 @@ from ipaas_resources.core.clock import Ids
 from ipaas_resources.core.errors import IpaasError, RetryError
 from ipaas_resources.core.records import Operation, OperationKind, Outcome, WriteResult
 from ipaas_resources.core.values import Document
-from ipaas_resources.store.queue import Claimed, Settlement
+from ipaas_resources.store.queue import Claimed, Link, Settlement
 
 #: Seconds between attempts after a failure that may pass, by attempt.
 _BACKOFF = (1.0, 4.0, 16.0, 60.0, 300.0)
 #: Longest time that a parked item sleeps without being woken.
 _PARKED_MOST = 60.0
+
+
+#: Outcomes after which the link says what the target holds.
+RECONCILED = frozenset(
+    {
+        OutcomeName.CREATED,
+        OutcomeName.ADOPTED,
+        OutcomeName.UPDATED,
+        OutcomeName.DELETED,
+        OutcomeName.DEACTIVATED,
+        OutcomeName.NO_CHANGE,
+        OutcomeName.FILTERED,
+    }
+)
 
 
 class Settling:
@@ -26,6 +40,22 @@ class Settling:
         self._ids = ids
 
     def of(
+        self,
+        work: TargetWork,
+        item: Claimed,
+        decision: Decision,
+        result: WriteResult | None,
+        intent: int,
+    ) -> tuple[Settlement, OutcomeName]:
+        """The row that settles an item, and the outcome to count."""
+        settlement, outcome = self._of(work, item, decision, result, intent)
+        if not settlement.done and outcome not in RECONCILED:
+            # Nothing was learned for the link: what had to be looked up still has to be.
+            settlement.verify = settlement.verify or item.verify_target
+            settlement.intent = settlement.intent or item.intent
+        return settlement, outcome
+
+    def _of(
         self, work: TargetWork, item: Claimed, decision: Decision, result: WriteResult | None, intent: int
     ) -> tuple[Settlement, OutcomeName]:
         base = Settlement(scope=item.scope, record=item.record, generation=item.generation, done=True)
@@ -92,7 +122,7 @@ class Settling:
         base.etag = result.etag
         base.progress = None
         if result.document is not None:
-            base.read_back = _read_back(decision.sent or {}, result.document)
+            base.read_back = _read_back(decision, link, result.document)
             if decision.lines:
                 base.lines = _with_line_ids(work, decision.lines, result.document)
         elif link is not None:
@@ -147,7 +177,11 @@ class Settling:
                 asked = error.retry_after if isinstance(error, RetryError) else None
                 base.due_in = asked if asked is not None else self.backoff(item.attempts)
                 base.charge = error.code != "throttled"
-        if item.attempts >= self._options.max_attempts and base.charge and base.intent is None:
+        if (
+            item.attempts >= self._options.max_attempts
+            and base.charge
+            and result.outcome is not Outcome.UNKNOWN
+        ):
             base.state = "dead"
             base.outcome = OutcomeName.DEAD.value
             return base, OutcomeName.DEAD
@@ -169,15 +203,23 @@ def write_may_arrive_late(work: TargetWork, operation: Operation) -> bool:
     return not (work.capabilities.conditional_updates and operation.etag is not None)
 
 
-def _read_back(sent: Document, stored: Document) -> Document:
-    """Where the target stored another form of what was sent: that form."""
-    return {
+def _read_back(decision: Decision, link: Link | None, stored: Document) -> Document:
+    """Where the target stored another form of what was sent: that form, beside those of fields not sent this time."""
+    written = decision.operation.fields if decision.operation is not None else {}
+    sent = decision.sent or {}
+    known = (
+        {} if link is None else {name: form for name, form in link.read_back.items() if name not in written}
+    )
+    return known | {
         name: stored[name]
-        for name, value in sent.items()
-        if name in stored
-        and stored[name] != value
-        and not (isinstance(value, dict) and ("$file" in value or "$secret" in value))
+        for name in written
+        if name in stored and name in sent and stored[name] != sent[name] and not _is_marker(sent[name])
     }
+
+
+def _is_marker(value: object) -> bool:
+    """A file or a secret is stored as a marker, not as its value."""
+    return isinstance(value, dict) and ("$file" in value or "$secret" in value)
 
 
 def _with_line_ids(work: TargetWork, images: dict[str, Any], document: Document) -> dict[str, Any]:

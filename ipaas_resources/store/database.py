@@ -15,12 +15,13 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from ipaas_resources.core.errors import DatabaseUnavailableError
+from ipaas_resources.core.errors import DatabaseUnavailableError, StopError
 
 T = TypeVar("T")
 _QUERIES = Path(__file__).parent / "queries"
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
 #: Deadlock and serialization failure: PostgreSQL undid the transaction, the same one may run again.
 _REPEATABLE = ("40P01", "40001")
 _REPEATS = 5
@@ -45,7 +46,8 @@ def database_error(error: BaseException) -> DatabaseUnavailableError | None:
     """What a driver error means for the whole platform, None when it concerns one statement."""
     cause = error.orig if isinstance(error, DBAPIError) else error
     state = getattr(cause, "sqlstate", None) or ""
-    if state == "53100":
+    # A server that cannot even let us in names no code; its text says why.
+    if state == "53100" or (not state and any(sign in str(cause) for sign in _DISK_FULL)):
         return DatabaseUnavailableError(
             "The disk of the PostgreSQL server is full: nothing of this step was stored. Free space and start again.",
             code="disk_full",
@@ -98,8 +100,14 @@ class Database:
                 async with self.begin() as connection:
                     return await work(connection)
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) not in _REPEATABLE or attempt == _REPEATS - 1:
-                    raise
+                state = getattr(error.orig, "sqlstate", None)
+                if state not in _REPEATABLE or attempt == _REPEATS - 1:
+                    # PostgreSQL's DETAIL and CONTEXT quote the rows, so neither they nor the cause are passed on.
+                    raise StopError(
+                        f"The database refused a statement ({type(error.orig).__name__}, SQLSTATE {state}); nothing of "
+                        "this step was stored. This is a defect of the platform: report it with this code.",
+                        code="database_statement",
+                    ) from None
                 await asyncio.sleep(0)
         raise AssertionError("unreachable")
 

@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from ipaas_resources.core.clock import SystemIds
 from ipaas_resources.core.errors import DatabaseUnavailableError, ThrottledError
 from ipaas_resources.core.limits import LimitPolicy
+from ipaas_resources.store.database import database_error
 from ipaas_resources.store.limits_sql import Ask, bucket_of, forget, pause, settle
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class PostgresLimits:
         try:
             await pause(self._engine, key, budget.policy if budget is not None else None, seconds)
         except (SQLAlchemyError, OSError) as error:
-            raise _unavailable() from error
+            raise _unavailable(error) from error
 
     async def close(self) -> None:
         """Give everything back."""
@@ -296,7 +297,7 @@ class _Budget:
             await self._ask()
         except Exception as error:  # noqa: BLE001 - whoever waits for a permission gets it
             known = isinstance(error, SQLAlchemyError | OSError)
-            self._fail(_unavailable() if known else error)
+            self._fail(_unavailable(error) if known else error)
             self._told_at = time.monotonic()
             self._ask_at = self._told_at + 1.0
         finally:
@@ -358,7 +359,7 @@ class _Budget:
                 waiter.granted.set_exception(error)
 
 
-def _unavailable() -> DatabaseUnavailableError:
-    return DatabaseUnavailableError(
+def _unavailable(error: BaseException) -> DatabaseUnavailableError:
+    return database_error(error) or DatabaseUnavailableError(
         "The request budgets cannot be read from the platform's database, so nothing is sent; check the database."
     )

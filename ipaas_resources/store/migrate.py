@@ -66,11 +66,20 @@ def upgrade(owner_url: str) -> None:
 
 
 def is_current(owner_or_app_url: str) -> bool:
-    """True when the database has this version's tables."""
+    """True when the database has this version's tables.
+
+    Raises:
+        DatabaseUnavailableError: the server is down, or its disk is so full that it lets nobody in.
+    """
     engine = sa.create_engine(owner_or_app_url, poolclass=sa.NullPool)
     try:
         with engine.connect() as connection:
             here = MigrationContext.configure(connection).get_current_revision()
+    except DBAPIError as error:
+        mapped = database_error(error)
+        if mapped is None:
+            raise
+        raise mapped from error
     finally:
         engine.dispose()
     return here == ScriptDirectory.from_config(_config()).get_current_head()

@@ -54,6 +54,7 @@ class Claimed(msgspec.Struct, kw_only=True):
     document: Document | None  # None: the mirror has no such record
     deleted: bool
     link: Link | None
+    bad: tuple[str, str] | None = None  # code and sentence: the document may not be used
 
 
 class Batch(msgspec.Struct, kw_only=True):
@@ -182,6 +183,7 @@ async def claim(
                 document=decode(known.document.encode()) if known.document else None,
                 deleted=bool(known.deleted),
                 link=link_of(known),
+                bad=(known.bad_code, known.bad_error or "") if known.bad_code else None,
             )
             for row, known in zip(rows, documents, strict=True)
         ],
@@ -313,10 +315,10 @@ async def settle(
     run: int | None,
     trace_id: str,
     settlements: list[Settlement],
-) -> int:
-    """Settle a batch in one transaction; how many items another worker had taken over."""
+) -> set[tuple[str, str]]:
+    """Settle a batch in one transaction; the (scope, record) pairs of items that another worker had taken over."""
 
-    async def work(connection: AsyncConnection) -> int:
+    async def work(connection: AsyncConnection) -> set[tuple[str, str]]:
         result = await connection.execute(
             query("settle"),
             {
@@ -333,7 +335,11 @@ async def settle(
                 "rows": _json(settlements),
             },
         )
-        return int(result.one().fenced)
+        row = result.one()
+        if not row.fenced:
+            return set()
+        owned = {tuple(each.split("\x1f", 1)) for each in row.owned}
+        return {(each.scope, each.record) for each in settlements} - owned
 
     killpoints.before("K11")
     fenced = await database.repeatable(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -120,16 +121,40 @@ async def save_flows(
     The flow's row is taken FOR UPDATE: a write under way holds it FOR SHARE, so no write of the old version starts
     after the switch.
     """
-    async with database.begin() as connection:
-        return [
+    saved, _ = await save_documents(database, new, {}, {}, actor=actor, origin=origin, reason=reason)
+    return saved
+
+
+async def save_documents(
+    database: Database,
+    new: list[NewFlow],
+    tables: Mapping[str, Mapping[str, Any]],
+    users: Mapping[str, Collection[str]],
+    *,
+    actor: str,
+    origin: str,
+    reason: str = "",
+) -> tuple[list[Saved], list[str]]:
+    """Flows as `save_flows` stores them, with lookup tables, all or none; also the names of the tables that changed.
+
+    `users` names the flows of each table: they are to be raised again, and that is remembered in the same transaction.
+    """
+
+    async def work(connection: AsyncConnection) -> tuple[list[Saved], list[str]]:
+        saved = [
             await _save_flow(connection, flow, actor=actor, origin=origin, reason=reason)
             for flow in sorted(new, key=lambda each: each.flow)
         ]
+        return saved, await _save_lookups(connection, tables, users)
+
+    return await database.repeatable(work)
 
 
 async def _save_flow(
     connection: AsyncConnection, new: NewFlow, *, actor: str, origin: str, reason: str
 ) -> Saved:
+    # See `flows_of_entity`: no page of this entity is committed while the switch is under way.
+    await connection.execute(query("entity_flows_lock"), {"name": f"{new.source_system}/{new.source_entity}"})
     about = {
         "source_system": new.source_system,
         "source_entity": new.source_entity,
@@ -212,30 +237,58 @@ async def raise_all(
         after = row.last
 
 
-async def load_lookups(database: Database) -> dict[str, dict[str, Any]]:
-    """Every lookup table: name -> key -> value."""
+async def to_be_raised(database: Database) -> dict[str, int]:
+    """Flows whose active version still has to be raised for every mirrored record: flow -> version."""
     async with database.begin() as connection:
         rows = await connection.execute(
-            sa.select(lookups.c.lookup, sa.cast(lookups.c.rows, sa.Text).label("rows"))
+            sa.select(flows.c.flow, flows.c.active_version).where(
+                flows.c.active_version.is_not(None),
+                flows.c.raised_version.is_distinct_from(flows.c.active_version),
+            )
         )
+        return {row.flow: row.active_version for row in rows}
+
+
+async def mark_raised(database: Database, flow: str, version: int) -> None:
+    """Every mirrored record was raised for this version."""
+    async with database.begin() as connection:
+        await connection.execute(
+            sa.update(flows)
+            .where(flows.c.flow == flow, flows.c.active_version == version)
+            .values(raised_version=version)
+        )
+
+
+async def load_lookups(database: Database, names: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Lookup tables, all or those of these names: name -> key -> value."""
+    if names is not None and not names:
+        return {}
+    statement = sa.select(lookups.c.lookup, sa.cast(lookups.c.rows, sa.Text).label("rows"))
+    if names is not None:
+        statement = statement.where(lookups.c.lookup.in_(names))
+    async with database.begin() as connection:
+        rows = await connection.execute(statement)
         return {row.lookup: decode(row.rows.encode()) for row in rows}
 
 
-async def save_lookups(database: Database, tables: dict[str, dict[str, Any]]) -> list[str]:
-    """Store lookup tables; the names of those that changed."""
+async def _save_lookups(
+    connection: AsyncConnection, tables: Mapping[str, Mapping[str, Any]], users: Mapping[str, Collection[str]]
+) -> list[str]:
     changed: list[str] = []
-    async with database.begin() as connection:
-        for name, rows in sorted(tables.items()):
-            statement = insert(lookups).values(lookup=name, rows=rows)
-            result = await connection.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["lookup"],
-                    set_={"rows": statement.excluded.rows, "updated_at": sa.func.now()},
-                    where=lookups.c.rows != statement.excluded.rows,
-                )
+    for name, rows in sorted(tables.items()):
+        statement = insert(lookups).values(lookup=name, rows=rows)
+        result = await connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["lookup"],
+                set_={"rows": statement.excluded.rows, "updated_at": sa.func.now()},
+                where=lookups.c.rows != statement.excluded.rows,
+            ).returning(lookups.c.lookup)  # the driver counts no rows of an insert
+        )
+        if result.first() is not None:
+            changed.append(name)
+            await connection.execute(
+                sa.update(flows).where(flows.c.flow.in_(users.get(name, ()))).values(raised_version=None)
             )
-            if result.rowcount:
-                changed.append(name)
     return changed
 
 

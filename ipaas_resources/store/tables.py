@@ -44,6 +44,8 @@ flows = sa.Table(
     # The row that a write's intent holds FOR SHARE and a switch of version takes FOR UPDATE.
     sa.Column("flow", sa.Text, primary_key=True),
     sa.Column("active_version", sa.Integer),
+    #: The version for which every mirrored record was raised; another than the active one: that is still to be done.
+    sa.Column("raised_version", sa.Integer),
     sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("source_system", sa.Text, nullable=False),
     sa.Column("source_entity", sa.Text, nullable=False),
@@ -120,6 +122,9 @@ mirror = sa.Table(
     ),  # ordered version, or the number of the read that saw it
     sa.Column("read_number", sa.BigInteger, nullable=False),
     sa.Column("deleted", sa.Boolean, nullable=False, server_default=sa.false()),
+    # Why the document may not be used: it breaks its contract, or could not be read at all (the last good one stays).
+    sa.Column("bad_code", sa.Text),
+    sa.Column("bad_error", sa.Text),
     sa.Column("trace_id", sa.Text, nullable=False),
     sa.Column("changed_at", _time, nullable=False, server_default=_now),
     postgresql_with=_queue(85),

@@ -60,7 +60,9 @@ class Customers:
 
     def check(self):
         self._compare([(one["accountnumber"], one["name"]) for one in self.client.records("crm", "accounts")])
-        self._compare([(one["LegacyId"], one["CompanyName"]) for one in self.client.records("cal", "clients")])
+        self._compare(
+            [(one["LegacyId"], one["CompanyName"]) for one in self.client.records("cal", "clients")]
+        )
 
     def _compare(self, found):
         assert [pair for pair in found if self.wanted.get(pair[0]) != pair[1]] == [], "stale or foreign"

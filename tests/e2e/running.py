@@ -43,14 +43,21 @@ def simulator(folder: Path, *arguments: str) -> Iterator[SimulatorClient]:
 
 
 class Platform:
-    """The `ipaas` command on one database."""
+    """The `ipaas` command on one database; without `urls` on the embedded one in the state folder."""
 
     def __init__(self, urls: Any, state: Path, **settings: str) -> None:
+        logins = (
+            {}
+            if urls is None
+            else {
+                "IPAAS_DATABASE_URL": urls.app,
+                "IPAAS_DATABASE_OWNER_URL": urls.owner,
+                "IPAAS_DATABASE_DAGSTER_URL": urls.dagster,
+            }
+        )
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("IPAAS_")},
-            "IPAAS_DATABASE_URL": urls.app,
-            "IPAAS_DATABASE_OWNER_URL": urls.owner,
-            "IPAAS_DATABASE_DAGSTER_URL": urls.dagster,
+            **logins,
             "IPAAS_STATE_DIR": str(state),
             **settings,
         }
@@ -84,9 +91,9 @@ class Platform:
         assert done.returncode == 0, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
-    def run(self, flow: str, *arguments: str) -> dict[str, Any]:
+    def run(self, flow: str, *arguments: str, **environment: str) -> dict[str, Any]:
         """`ipaas run FLOW --json`."""
-        return dict(json.loads(self.must("run", flow, "--json", *arguments)))
+        return dict(json.loads(self.must("run", flow, "--json", *arguments, **environment)))
 
 
 def hasten(folder: Path) -> None:

@@ -14,6 +14,7 @@ from tests.e2e.world import (
     FLOWS,
     ITEMS,
     ORDERS,
+    PATTERNS,
     changed,
     demo_world,
     left,
@@ -73,22 +74,15 @@ def test_what_the_runs_say_adds_up_and_is_what_the_systems_saw(world, first):
     assert seen["effect:file"] == first[ORDERS]["counts"]["per_target"]["certificate"]["created"]
 
 
+def test_applying_the_same_flows_again_changes_nothing(world, first):
+    said = world.platform.must("apply", str(PATTERNS)).splitlines()
+    assert sorted(said) == [f"{flow}: version 1, unchanged" for flow in sorted(FLOWS)]
+    assert world.sql("SELECT count(*) FROM work_items") == [(0,)]
+
+
 def test_a_process_that_has_ended_holds_no_place_in_any_budget(world, first):
     """Else the next one waits for places that nobody uses, for most of a minute."""
     assert world.sql("SELECT system, holder, permits FROM concurrency_permits") == []
-
-
-def test_a_full_run_reads_and_compares_every_record_and_writes_nothing(world, first, synced):
-    before, written = target_records(synced), synced.writes()
-    again = world.run_all("--full")
-    for flow in FLOWS:
-        assert again[flow]["counts"]["received"] == first[flow]["counts"]["received"]
-        assert again[flow]["counts"]["changed"] == 0
-        assert again[flow]["counts"]["writes"] == 0
-        assert all(pulled["complete"] for pulled in again[flow]["pulled"].values())
-    assert left(again) == {}
-    assert writes_since(synced, written) == NOTHING
-    assert changed(before, target_records(synced)) == set()
 
 
 def test_seven_changed_items_are_exactly_seven_writes(world, synced):
@@ -185,7 +179,9 @@ def order_of(client, work_order):
 def attachments_of(client, work_order):
     """What is attached to the sales order of a work order."""
     scope, order = order_of(client, work_order)
-    return [one for one in client.records("bc", "documentAttachments", scope) if one["parentId"] == order["id"]]
+    return [
+        one for one in client.records("bc", "documentAttachments", scope) if one["parentId"] == order["id"]
+    ]
 
 
 def work_orders_with_certificate(client):
@@ -204,9 +200,7 @@ def test_the_lines_of_an_order_follow_those_of_its_work_order(world, synced):
     _, order = order_of(synced, work_order)
     before = target_records(synced)
     lines = {line["sequence"]: line for line in order["salesOrderLines"]}
-    synced.change(
-        "cal", "work_items", str(changed_item["WorkItemId"]), {"ServiceCharge": Decimal("123.45")}
-    )
+    synced.change("cal", "work_items", str(changed_item["WorkItemId"]), {"ServiceCharge": Decimal("123.45")})
     synced.remove("cal", "work_items", str(removed_item["WorkItemId"]))
     copied = {
         name: changed_item[name]
@@ -261,9 +255,21 @@ def test_a_first_certificate_is_attached_to_the_order_that_is_there(world, synce
     assert verify(synced) == []
 
 
-def test_after_all_of_this_nothing_is_left_to_write(world, synced):
-    written = synced.writes()
+def test_after_all_of_this_a_full_run_reads_and_compares_every_record_and_writes_nothing(world, synced):
+    before, written = target_records(synced), synced.writes()
     again = world.run_all("--full")
-    assert {flow: result["counts"]["writes"] for flow, result in again.items()} == dict.fromkeys(FLOWS, 0)
+    scopes = synced.ready.scopes
+    there = {
+        CUSTOMERS: sum(len(synced.records("bc", "customers", scope)) for scope in scopes),
+        ITEMS: sum(len(synced.records("bc", "items", scope)) for scope in scopes),
+        ORDERS: len(synced.records("cal", "work_orders")),
+    }
+    assert {flow: result["counts"]["received"] for flow, result in again.items()} == there
+    for flow in FLOWS:
+        assert again[flow]["counts"]["changed"] == 0
+        assert again[flow]["counts"]["writes"] == 0
+        assert all(pulled["complete"] for pulled in again[flow]["pulled"].values())
+    assert left(again) == {CUSTOMERS: {"review": 1}}  # the client of the deleted customer
     assert writes_since(synced, written) == NOTHING
+    assert changed(before, target_records(synced)) == set()
     assert verify(synced) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import shutil
 import socket
 import sys
@@ -11,12 +13,16 @@ import psutil
 import sqlalchemy as sa
 
 from console.cli.opening import engine, run_async
+from ipaas_assets.sync.model import System
 from ipaas_resources.core.errors import IpaasError
 from ipaas_resources.settings import Settings, load_settings
 from ipaas_resources.store.migrate import is_current
-from ipaas_resources.store.server import open_server
+from ipaas_resources.store.server import EmbeddedServer, open_server
 
 _LITTLE_SPACE = 2 * 1024**3
+
+#: Seconds that a system gets to answer: somebody waits for the list, and a run has patience of its own.
+_ANSWER_LIMIT = 8
 
 
 @click.command()
@@ -54,7 +60,10 @@ def _machine(settings: Settings) -> bool:
 def _database(settings: Settings) -> bool:
     kind = "external" if settings.database_url else "embedded"
     try:
-        urls = open_server(settings).start()
+        server = open_server(settings)
+        # Looking must not leave a server running that nobody uses.
+        atexit.register(server.stop_if_unused)
+        urls = server.start()
         current = is_current(urls.app)
         address = sa.make_url(urls.app)
         database = sa.create_engine(urls.app, poolclass=sa.NullPool)
@@ -65,6 +74,9 @@ def _database(settings: Settings) -> bool:
         text = error.message if isinstance(error, IpaasError) else "the database refuses our login"
         return _line(good=False, what="database", text=f"{kind}: {text}")
     where = f"{address.host}:{address.port}/{address.database}"
+    if isinstance(server, EmbeddedServer):
+        # Not always in the state folder: see EmbeddedServer, for the account that PostgreSQL runs under.
+        where += f", data in {server.describe()['data folder']}"
     if not current:
         return _line(
             good=False,
@@ -89,17 +101,23 @@ async def _systems(settings: Settings) -> bool:
         )
         for name, reason in sorted(opened.broken.items()):
             good = _line(good=False, what="registry", text=f"{name}: {reason}")
-        for name, system in sorted(opened.systems.items()):
-            if system.paused:
-                _line(good=True, what="system", text=f"{name}: paused")
-                continue
-            try:
-                health = await system.connector.check()
-            except IpaasError as error:
-                good = _line(good=False, what="system", text=f"{name}: {error.message}")
-            else:
-                _line(good=True, what="system", text=f"{name}: {health.product} answers")
+        names = sorted(opened.systems)
+        answers = await asyncio.gather(*(_answer(opened.systems[name]) for name in names))
+        for name, (answered, text) in zip(names, answers, strict=True):
+            good = _line(good=answered, what="system", text=f"{name}: {text}") and good
     return good
+
+
+async def _answer(system: System) -> tuple[bool, str]:
+    if system.paused:
+        return True, "paused"
+    try:
+        health = await asyncio.wait_for(system.connector.check(), _ANSWER_LIMIT)
+    except TimeoutError:
+        return False, f"did not answer within {_ANSWER_LIMIT} s"
+    except IpaasError as error:
+        return False, error.message
+    return True, f"{health.product} answers"
 
 
 def _ports(settings: Settings) -> bool:

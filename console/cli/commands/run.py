@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Any
 
@@ -39,6 +38,12 @@ def run(flow: str, *, dry_run: bool, full: bool, replan: bool, as_json: bool, sa
     if result.error:
         click.echo(f"ipaas: {result.error}", err=True)
         sys.exit(1)
+    if result.retrying:
+        click.echo(
+            f"ipaas: Not all records of {flow} could be written; the next run tries them again. {result.retrying}",
+            err=True,
+        )
+        sys.exit(3)
 
 
 def _progress(*, quiet: bool) -> Progress:
@@ -80,13 +85,28 @@ def _outcomes(outcomes: Any) -> str:
     )
 
 
+def _waiting(counts: Counts) -> str:
+    """The records worked on that this run did not read as changed: left by others, or raised by a new version."""
+    # What parks comes back and is counted again in the same run.
+    worked = max(
+        (sum(outcomes.values()) - outcomes["parked"] for outcomes in counts.per_target.values()), default=0
+    )
+    return f", {worked - counts.changed} waiting records worked on" if worked > counts.changed else ""
+
+
+def _shown(value: Any) -> str:
+    """A value as JSON; a character that the terminal cannot show is escaped instead of ending the command."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return encode(value).decode().encode(encoding, "backslashreplace").decode(encoding)
+
+
 def _show_run(result: RunResult, *, as_json: bool) -> None:
     if as_json:
         click.echo(encode(result).decode())
         return
     counts = result.counts
     click.echo(
-        f"{result.flow}: {counts.received} read, {counts.changed} changed in {counts.seconds:.1f} s "
+        f"{result.flow}: {counts.received} read, {counts.changed} changed{_waiting(counts)} in {counts.seconds:.1f} s "
         f"({counts.reads} reading and {counts.writes} writing calls)"
     )
     for target, outcomes in sorted(counts.per_target.items()):
@@ -113,9 +133,7 @@ def _show_dry_run(result: DryRunResult, *, as_json: bool) -> None:
         if planned.reason:
             click.echo(f"      {planned.reason}")
         for field, (before, after) in planned.changes.items():
-            click.echo(
-                f"      {field}: {json.dumps(before, default=str)} -> {json.dumps(after, default=str)}"
-            )
+            click.echo(f"      {field}: {_shown(before)} -> {_shown(after)}")
 
 
 COMMANDS = [run]

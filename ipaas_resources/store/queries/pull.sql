@@ -49,10 +49,16 @@ WITH incoming AS MATERIALIZED (
       FROM incoming i
       JOIN mirror m ON m.system = i.system AND m.entity = i.entity AND m.scope = i.scope AND m.record = i.id
 ), stored AS (
-    INSERT INTO mirror AS m (system, entity, scope, record, document, hash, etag, ordering, read_number, trace_id)
-    SELECT :system, :entity, :scope, id, doc, hash, etag, ord, :read_number, :trace_id FROM incoming ORDER BY id
+    INSERT INTO mirror AS m (system, entity, scope, record, document, hash, etag, ordering, read_number, trace_id,
+                             bad_code, bad_error)
+    SELECT :system, :entity, :scope, id, doc, hash, etag, ord, :read_number, :trace_id, bad_code, bad_error
+      FROM incoming ORDER BY id
     ON CONFLICT (system, entity, scope, record) DO UPDATE
-       SET document = excluded.document, hash = excluded.hash, etag = excluded.etag, ordering = excluded.ordering,
+       -- A record that could not be read keeps its last good document: an empty one would null or delete its target.
+       SET document = CASE WHEN excluded.bad_code IS NOT NULL AND excluded.document = '{}' THEN m.document
+                           ELSE excluded.document END,
+           bad_code = excluded.bad_code, bad_error = excluded.bad_error,
+           hash = excluded.hash, etag = excluded.etag, ordering = excluded.ordering,
            read_number = excluded.read_number, trace_id = excluded.trace_id, deleted = false,
            changed_at = CASE WHEN m.hash <> excluded.hash OR m.deleted THEN now() ELSE m.changed_at END
      WHERE m.ordering <= excluded.ordering
@@ -97,7 +103,7 @@ WITH incoming AS MATERIALIZED (
        SET deleted = true, ordering = coalesce(i.ord, m.ordering), read_number = :read_number, trace_id = :trace_id, changed_at = now()
       FROM incoming i
      WHERE m.system = i.system AND m.entity = i.entity AND m.scope = i.scope AND m.record = i.id
-       AND NOT m.deleted AND m.ordering <= coalesce(i.ord, m.ordering)
+       AND NOT m.deleted AND m.ordering <= coalesce(i.ord, m.ordering) AND m.read_number <= :read_number
     RETURNING m.record
 ), raised AS (
     INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, trace_ids)
@@ -175,4 +181,18 @@ SELECT w.record, m.document::text AS document, coalesce(m.deleted, true) AS dele
   FROM work_items w
   LEFT JOIN mirror m ON m.system = :system AND m.entity = :entity AND m.scope = w.scope AND m.record = w.record
  WHERE w.flow = :flow AND w.target = :target AND w.scope = :scope AND w.state IN ('due', 'parked') AND w.record > :after
+   AND m.bad_code IS NULL
  ORDER BY w.record LIMIT :chunk
+
+-- name: entity_lease_hold
+-- A puller that stalled past its lease finds out here, before it deletes anything.
+UPDATE entity_state SET lease_until = now() + make_interval(secs => :seconds)
+ WHERE system = :system AND scope = :scope AND entity = :entity AND lease_token = :token AND lease_until > now()
+RETURNING 1
+
+-- name: flows_of_entity
+-- Who is raised by a change of this entity. The shared lock keeps a new version from becoming active between this look
+-- and the commit of the page: it takes the lock alone, so it either sees the page's records or the page sees it.
+SELECT flow, active_version FROM flows, pg_advisory_xact_lock_shared(hashtext(:name), 1)
+ WHERE source_system = :system AND source_entity = :entity AND active_version IS NOT NULL
+ ORDER BY flow

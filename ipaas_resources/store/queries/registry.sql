@@ -23,3 +23,6 @@ SELECT (SELECT extract(epoch FROM now() - min(w.raised_at)) FROM work_items w
 
 -- name: last_run
 SELECT run, started_at, ended_at, counts::text AS counts, error FROM runs WHERE flow = :flow ORDER BY run DESC LIMIT 1
+
+-- name: entity_flows_lock
+SELECT pg_advisory_xact_lock(hashtext(:name), 1)

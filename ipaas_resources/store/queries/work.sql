@@ -62,7 +62,7 @@ WITH i AS MATERIALIZED (
     SELECT :system AS system, :entity AS entity, :flow AS flow, :target AS target, x.*
       FROM json_to_recordset(CAST(:items AS json)) AS x(n integer, scope text, record text)
 )
-SELECT m.document::text AS document, m.deleted, l.state, l.target_scope, l.target_id, l.target_key,
+SELECT m.document::text AS document, m.deleted, m.bad_code, m.bad_error, l.state, l.target_scope, l.target_id, l.target_key,
        l.sent::text AS sent, l.read_back::text AS read_back, l.lines::text AS lines, l.progress::text AS progress, l.etag
   FROM i
   LEFT JOIN mirror m ON m.system = i.system AND m.entity = i.entity AND m.scope = i.scope AND m.record = i.record
@@ -88,9 +88,16 @@ SELECT scope, record FROM inserted
 
 -- name: links_rereserve
 -- A row of an earlier attempt, or of a target record that was deleted: it is ours already; it takes the new target.
-WITH r AS MATERIALIZED (
+WITH given AS (
     SELECT :flow AS flow, :target AS target, x.* FROM json_to_recordset(CAST(:rows AS json))
         AS x(scope text, record text, target_scope text, target_id text, target_key text)
+), by_key AS (
+    -- Two records of one batch that want the same target: the first gets it, the other goes to a person.
+    SELECT DISTINCT ON (target_scope, coalesce(target_key, scope || chr(31) || record)) * FROM given
+     ORDER BY target_scope, coalesce(target_key, scope || chr(31) || record), scope, record
+), r AS MATERIALIZED (
+    SELECT DISTINCT ON (target_scope, coalesce(target_id, scope || chr(31) || record)) * FROM by_key
+     ORDER BY target_scope, coalesce(target_id, scope || chr(31) || record), scope, record
 )
 UPDATE links l
    SET state = 'reserved', target_scope = r.target_scope, target_id = r.target_id, target_key = r.target_key,
@@ -201,7 +208,9 @@ WITH r AS (
     UPDATE intents SET state = :intent_state, closed_at = now() WHERE intent = CAST(:intent AS bigint) AND state = 'open'
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM owned) AS owned, (SELECT count(*) FROM fenced) AS fenced
+SELECT (SELECT count(*) FROM fenced) AS fenced,
+       CASE WHEN EXISTS (SELECT 1 FROM fenced)
+            THEN coalesce((SELECT array_agg(scope || chr(31) || record) FROM owned), '{}') END AS owned
 
 -- name: wake_waiting
 UPDATE work_items SET due_at = now()
@@ -212,6 +221,14 @@ SELECT target, state, count(*) AS items, min(due_at) FILTER (WHERE state IN ('du
        count(*) FILTER (WHERE state IN ('due', 'parked') AND due_at <= now() + make_interval(secs => :horizon)
                           AND (lease_until IS NULL OR lease_until < now() + make_interval(secs => :horizon))) AS soon
   FROM work_items WHERE flow = :flow GROUP BY target, state
+
+-- name: queue_reasons
+SELECT state, error, count(*) AS items FROM work_items
+ WHERE flow = :flow AND error IS NOT NULL GROUP BY state, error ORDER BY items DESC, error LIMIT :most
+
+-- name: queue_held
+SELECT count(*) AS items, extract(epoch FROM max(lease_until) - now()) AS seconds
+  FROM work_items WHERE flow = :flow AND lease_until > now()
 
 -- name: due_in
 -- Seconds until an item of a flow target can be claimed; NULL when none waits. An item whose parent target is still at
