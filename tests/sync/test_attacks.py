@@ -378,11 +378,15 @@ async def test_a_changed_lookup_table_reaches_workers_that_were_open_before(fres
     async with rig(fresh_database) as world:
         erp, crm = world.products["erp"], world.products["crm"]
         erp.put("a", number="1", name="N", balance=D(1))
-        await registry.save_lookups(world.database, {"names": {"N": "one"}}, {})
+        await registry.save_documents(
+            world.database, [], {"names": {"N": "one"}}, {}, actor="test", origin="file"
+        )
         await world.apply(flow().replace("name: name", "name: {lookup: names, of: name, missing: flag}"))
         await world.run()
         old = world.engine
-        await registry.save_lookups(world.database, {"names": {"N": "two"}}, {})
+        await registry.save_documents(
+            world.database, [], {"names": {"N": "two"}}, {}, actor="test", origin="file"
+        )
         await raise_flow(world)
         await run_flow(old, "people", pull=False)
         await world.open()
