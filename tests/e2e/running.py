@@ -85,6 +85,17 @@ class Platform:
             cwd=REPOSITORY,
         )
 
+    def together(
+        self, *commands: tuple[str, ...], **environment: str
+    ) -> list[subprocess.CompletedProcess[str]]:
+        """Run several commands side by side to their ends."""
+        started = [self.start(*command, **environment) for command in commands]
+        ended = [process.communicate(timeout=180) for process in started]
+        return [
+            subprocess.CompletedProcess(process.args, process.returncode, out, err)
+            for process, (out, err) in zip(started, ended, strict=True)
+        ]
+
     def must(self, *arguments: str, **environment: str) -> str:
         """Run a command that has to succeed; its output."""
         done = self.call(*arguments, **environment)

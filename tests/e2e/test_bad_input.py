@@ -256,10 +256,11 @@ def test_wrong_flows_are_refused_with_file_line_and_way_out_and_keep_the_right_o
 
 
 def test_a_folder_that_is_not_there_or_empty_is_named(small, tmp_path):
-    assert small.said(small.platform.call("apply", str(tmp_path / "nowhere"))) == (
+    nowhere, empty = small.platform.together(("apply", str(tmp_path / "nowhere")), ("apply", str(tmp_path)))
+    assert small.said(nowhere) == (
         f"There is no folder {tmp_path / 'nowhere'}. Name a folder of flow files (*.yaml)."
     )
-    assert small.said(small.platform.call("apply", str(tmp_path))) == (
+    assert small.said(empty) == (
         f"There is no flow (*.yaml) in {tmp_path}. Name the folder that holds your flows."
     )
 
@@ -302,21 +303,26 @@ def test_wrong_system_documents_are_all_told_and_keep_the_right_ones_out_too(sma
 
 def test_an_unknown_connector_and_an_unknown_setting_are_named(small):
     before = small.snapshot(*REGISTRY)
-    document = small.document("crm", connector="dataverze")
-    assert small.said(small.platform.call("systems", "apply", str(document))) == (
+    connector, setting = small.platform.together(
+        ("systems", "apply", str(small.document("crm", connector="dataverze"))),
+        ("systems", "apply", str(small.document("crm", settings={"client": "hunter2"}))),
+    )
+    assert small.said(connector) == (
         "There is no connector `dataverze`. Known connectors: business_central, calibration, dataverse."
     )
-    document = small.document("crm", settings={"client": "hunter2"})
-    said = small.said(small.platform.call("systems", "apply", str(document)))
+    said = small.said(setting)
     assert re.fullmatch(r"System crm \(dataverse\) is wrong: settings\.client: .*\.", said), said
     assert small.snapshot(*REGISTRY) == before
 
 
 def test_a_system_that_is_not_there_is_refused_and_the_known_ones_are_named(small):
-    assert small.said(small.platform.call("systems", "test", "salesforce")) == (
+    test, pause = small.platform.together(
+        ("systems", "test", "salesforce"), ("systems", "pause", "salesforce")
+    )
+    assert small.said(test) == (
         "There is no system 'salesforce' (systems: bc, cal, crm). Add its document with `ipaas systems apply FILE`."
     )
-    assert small.said(small.platform.call("systems", "pause", "salesforce")) == (
+    assert small.said(pause) == (
         "There is no system 'salesforce'. `ipaas systems list` shows those there are."
     )
 
@@ -335,10 +341,11 @@ def trouble(small, done, system):
 def test_wrong_credentials_of_a_target_stop_the_run_and_lose_nothing(small):
     number, name = small.move()
     with small.wrong_secret("crm_client_secret"):
-        line = trouble(small, small.platform.call("systems", "test"), "crm")
+        test, run = small.platform.together(("systems", "test"), ("run", "customers_out"))
+        line = trouble(small, test, "crm")
         assert "refused the credentials of system crm" in line
         assert "the client secret is wrong" in line
-        said = small.said(small.platform.call("run", "customers_out"))
+        said = small.said(run)
         assert said.startswith("The identity provider refused the credentials of system crm (AADSTS7000215)")
     assert small.client.record("crm", "accounts", "accountnumber", number)["name"] != name
     assert small.in_step()["counts"]["outcomes"] == {"updated": 1}
@@ -347,10 +354,10 @@ def test_wrong_credentials_of_a_target_stop_the_run_and_lose_nothing(small):
 def test_wrong_credentials_of_a_source_stop_the_run_and_lose_nothing(small):
     small.move()
     with small.wrong_secret("bc_client_secret"):
-        assert "the client secret is wrong" in trouble(small, small.platform.call("systems", "test"), "bc")
         before = small.snapshot(*STATE)
-        said = small.said(small.platform.call("run", "customers_out"))
-        assert "refused the credentials of system bc" in said
+        test, run = small.platform.together(("systems", "test"), ("run", "customers_out"))
+        assert "the client secret is wrong" in trouble(small, test, "bc")
+        assert "refused the credentials of system bc" in small.said(run)
         assert small.snapshot(*STATE) == before
     assert small.in_step()["counts"]["outcomes"] == {"updated": 1}
 
@@ -383,8 +390,9 @@ def test_a_secret_that_is_not_set_is_named_by_its_reference(small):
             "System 'crm': secret 'client_secret' refers to the environment variable CRM_SECRET_OF_NOBODY, which is "
             "not set. Set it where the platform starts."
         )
-        assert small.said(small.platform.call("run", "customers_out")) == sentence
-        assert trouble(small, small.platform.call("systems", "test"), "crm") == f"crm: {sentence}"
+        test, run = small.platform.together(("systems", "test"), ("run", "customers_out"))
+        assert trouble(small, test, "crm") == f"crm: {sentence}"
+        assert small.said(run) == sentence
         secret = Path(small.client.ready.secrets["crm_client_secret"].removeprefix("file:"))
         small.platform.must("systems", "test", "crm", CRM_SECRET_OF_NOBODY=secret.read_text("utf-8"))
     assert small.client.record("crm", "accounts", "accountnumber", number)["name"] != name
@@ -438,8 +446,9 @@ def test_a_database_that_is_down_is_one_sentence(small):
                 ("IPAAS_DATABASE_DAGSTER_URL", small.urls.dagster),
             )
         }
-        for command in (("run", "customers_out"), ("apply", small.flow(FLOW)), ("systems", "list")):
-            said = small.said(small.platform.call(*command, **down))
+        commands = (("run", "customers_out"), ("apply", small.flow(FLOW)), ("systems", "list"))
+        for done in small.platform.together(*commands, **down):
+            said = small.said(done)
             assert re.fullmatch(
                 r"The database server of IPAAS_DATABASE(_OWNER)?_URL cannot be used: nothing listens at that host "
                 r"and port; start the server or correct the URL\.",
