@@ -22,6 +22,7 @@ from ipaas_resources.core.errors import (
     CursorExpiredError,
     IpaasError,
     LeaseLostError,
+    RetryError,
     ReviewNeededError,
 )
 from ipaas_resources.core.records import Change, ChangeKind, Cursor, Page
@@ -56,6 +57,10 @@ class Source(msgspec.Struct, kw_only=True):
 
 class _FlowsChangedError(Exception):
     """Another flow or version is active now: the page must raise work for it."""
+
+    def __init__(self, active: dict[str, int]) -> None:
+        super().__init__()
+        self.active = active
 
 
 class Pulled(msgspec.Struct, kw_only=True):
@@ -358,13 +363,21 @@ class Puller:
 
         killpoints.before("K06")
         with self._counts.stage("pull: store", self._clock):
-            while True:
+            try:
+                self.pulled.changed += await self._database.repeatable(work)
+            except _FlowsChangedError as changed:
+                assert self._refresh is not None
+                self._source = await self._refresh()
+                # A registry that still disagrees (a flow that cannot be built under its stored source) must not hold
+                # the page for ever: these versions are taken as they are.
+                self._source.versions = changed.active
                 try:
                     self.pulled.changed += await self._database.repeatable(work)
-                    break
                 except _FlowsChangedError:
-                    assert self._refresh is not None
-                    self._source = await self._refresh()
+                    raise RetryError(
+                        f"The flows of {self._source.system.name}/{self._source.entity} are being changed again and "
+                        "again while it is pulled; the next run reads on from here."
+                    ) from None
         killpoints.after("K06")
         self.pulled.received += len(rows) + len(deletes) + len(faults)
         self.pulled.set_aside += sum(1 for row in news if row.bad_code)
@@ -378,7 +391,7 @@ class Puller:
         )
         active = {row.flow: row.active_version for row in rows if row.flow not in self._source.broken}
         if active != self._source.versions and self._refresh is not None:
-            raise _FlowsChangedError
+            raise _FlowsChangedError(active)
 
     async def _hold_lease(self) -> None:
         held = await self._database.rows(
