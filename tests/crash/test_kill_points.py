@@ -73,7 +73,7 @@ class Customers:
 def world(databases, _template, tmp_path_factory):
     urls = databases.make(template=_template)
     folder = tmp_path_factory.mktemp("crash")
-    with simulator(folder / "simulator", "--world", "empty", "--bulk", "25") as client:
+    with simulator(folder / "simulator", "--world", "empty", "--bulk", "25", "--search-lag", "0.5") as client:
         hasten(folder / "simulator" / "systems")
         platform = Platform(
             urls,

@@ -6,17 +6,17 @@
 -- A worker died between its intent and its settlement: what it sent may have arrived, or may still arrive. Every record
 -- of the intent is looked at in the target, also one that another worker has taken over or settled meanwhile, for a late
 -- write may have crossed its write; writes that could still arrive late are looked at when the target must have
--- finished. Runs before every claim of the same flow target, so that an expired lease is never claimed without knowing
+-- finished: the dead worker may have sent its last request as late as its lease allowed. Runs before every claim of the same flow target, so that an expired lease is never claimed without knowing
 -- its intent.
 WITH lost AS (
     UPDATE intents SET state = 'unknown', closed_at = now()
      WHERE state = 'open' AND lease_until < now() AND flow = :flow AND target = :target
-    RETURNING intent, flow, target, lease_token, opened_at, writes
+    RETURNING intent, flow, target, lease_token, lease_until, writes
 )
 INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, verify_target, intent,
                              due_at, trace_ids)
 SELECT lost.flow, lost.target, x ->> 0, x ->> 1, :target_system, :target_entity, 2, true, lost.intent,
-       CASE WHEN (x ->> 5)::boolean THEN lost.opened_at + make_interval(secs => :wait) ELSE now() END,
+       CASE WHEN (x ->> 5)::boolean THEN lost.lease_until + make_interval(secs => :wait) ELSE now() END,
        ARRAY[CAST(:trace_id AS text)]
   FROM lost CROSS JOIN LATERAL jsonb_array_elements(lost.writes) AS x
  ORDER BY 1, 2, 3, 4
