@@ -8,8 +8,8 @@ import msgspec
 
 from ipaas_resources.core.errors import MappingError
 from ipaas_resources.core.records import FileRef, file_ref
-from mappings.expressions.functions import number
 from mappings.expressions.guards import RuleError, as_text, kind_name
+from mappings.expressions.numbers import number
 from mappings.mapped import MISSING, Flag, LineImage, Missing, RefUse, Resolver, Unresolved
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from mappings.expressions.language import Expression, source_names
 from mappings.faults import Fault, Path, dotted, unknown_name
-from mappings.kinds import ANY, TEXT, Gives, misfit, of_field
+from mappings.fits import misfit
+from mappings.kinds import ANY, TEXT, Gives, of_field
 from mappings.transforms.direct import Const
 from mappings.transforms.lookup import Lookup
 from mappings.transforms.ref import Ref

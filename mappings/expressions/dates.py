@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from ipaas_resources.core.values import Value, canonical_datetime, parse_datetime
+from mappings.expressions.function import Function
 from mappings.expressions.guards import RuleError, checked_text, empty, whole
 
 _DAY: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
@@ -75,3 +77,17 @@ def days_between(a: Value, b: Value) -> Value:
     if empty(a) or empty(b):
         return None
     return (_day_of(b) - _day_of(a)).days
+
+
+FUNCTIONS: Final[Mapping[str, Function]] = {
+    "date": Function(date_of, 1, 1, "date", "date(x): the UTC day of a date and time"),
+    "datetime": Function(datetime_of, 1, 1, "datetime", "datetime(x): a date and time in its UTC form"),
+    "year": Function(year_of, 1, 1, "integer", "year(x): the year of a date"),
+    "month": Function(month_of, 1, 1, "integer", "month(x): the month of a date, 1 to 12"),
+    "day": Function(day_of, 1, 1, "integer", "day(x): the day of the month"),
+    "weekday": Function(weekday_of, 1, 1, "integer", "weekday(x): 1 for Monday to 7 for Sunday"),
+    "hour": Function(hour_of, 1, 1, "integer", "hour(x): the hour in UTC"),
+    "minute": Function(minute_of, 1, 1, "integer", "minute(x): the minute in UTC"),
+    "add_days": Function(add_days, 2, 2, "date", "add_days(x, n): the date n days later"),
+    "days_between": Function(days_between, 2, 2, "integer", "days_between(a, b): days from a to b"),
+}

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from mappings.expressions.emit import emit
+from mappings.expressions.gives import of_expression
 from mappings.expressions.language import Expression, source_names
 from mappings.expressions.operators import any_result
-from mappings.kinds import Gives, SourceTypes, of_expression
 from mappings.rules import Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mappings.codegen import Code
+    from mappings.kinds import Gives, SourceTypes
 
 
 class Python(Rule):
