@@ -27,8 +27,9 @@ from sqlalchemy.engine import make_url
 
 from console.cli.opening import engine, open_database, run_async
 from console.processes import python
-from ipaas_assets.sync.apply import apply_folder, apply_systems
+from ipaas_assets.sync.apply import apply_folder
 from ipaas_assets.sync.run import RunResult, run_flow
+from ipaas_assets.sync.systems import apply_systems
 from ipaas_resources.settings import Settings
 from ipaas_resources.store.server import EmbeddedServer
 
@@ -45,7 +46,7 @@ targets:
       name: displayName
       telephone1: phoneNumber
       emailaddress1: email
-      websiteurl: website
+      websiteurl: {direct: website, too_long: flag}
       address1_line1: addressLine1
       address1_line2: addressLine2
       address1_city: city

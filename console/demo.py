@@ -14,10 +14,11 @@ import msgspec
 
 from console.cli.opening import engine, open_database
 from console.processes import Process, Processes, free_port, python
-from ipaas_assets.sync.apply import apply_folder, apply_systems
+from ipaas_assets.sync.apply import apply_folder
 from ipaas_assets.sync.engine import Engine
 from ipaas_assets.sync.model import Mode
 from ipaas_assets.sync.run import RunResult, run_flow
+from ipaas_assets.sync.systems import apply_systems
 from ipaas_resources.core.errors import StopError
 from ipaas_resources.settings import Settings
 from ipaas_resources.store.server import EmbeddedServer

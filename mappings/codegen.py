@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from mappings.mapped import RefUse
     from mappings.rules import Rule
@@ -27,6 +27,8 @@ class Shared:
         self.namespace: dict[str, Any] = {}
         self.references: list[RefUse] = []
         self.lookups: dict[str, None] = {}
+        #: Functions of single rules, as lines of source: they stand before those of the target.
+        self.functions: list[list[str]] = []
         self._names: dict[int, str] = {}
 
     def bind(self, value: object, prefix: str = "k") -> str:
@@ -37,6 +39,12 @@ class Shared:
         name = f"{prefix}_{len(self.namespace)}"
         self.namespace[name] = value
         self._names[id(value)] = name
+        return name
+
+    def define(self, parameters: Sequence[str], body: Sequence[str]) -> str:
+        """Put a function of its own beside the target's; its name."""
+        name = f"rule_{len(self.functions)}"
+        self.functions.append([f"def {name}({', '.join(parameters)}):", *body])
         return name
 
 
@@ -92,6 +100,14 @@ class Code:
             return self.parent_reads.setdefault(field, f"parent{len(self.parent_reads)}")
         self.sources[f"{self.each}.{name}" if self.each else name] = None
         return self.reads.setdefault(name, f"field{len(self.reads)}")
+
+    def holder(self, *, parent: bool = False) -> str:
+        """The local variable of the record (of the line, in line rules) or of the document around the line."""
+        return "row" if self.each and not parent else "document"
+
+    def define(self, parameters: Sequence[str], body: Sequence[str]) -> str:
+        """Put a function of its own beside the target's; its name."""
+        return self.shared.define(parameters, body)
 
     def temporary(self) -> str:
         """A new local variable."""

@@ -88,7 +88,8 @@ class CompiledTarget:
 
     def explain(self, field: str) -> str:
         """One sentence on how a field is made."""
-        return f"{field} is {self.rules[field].explain()}."
+        rule = self.rules[field]
+        return f"{field} is {rule.explain()}{rule.explain_fitting()}."
 
 
 class CompiledFlow:
@@ -167,6 +168,22 @@ def _check_target(flow: Flow, name: str, target: Target, faults: list[Fault]) ->
         placed += [((*place, "fields", inner), rule) for inner, rule in lines.fields.items()]
     for path, rule in placed:
         _check_rule(flow, name, path, rule, faults, inside=False)
+    _check_fitted_keys(flow, at, target, faults)
+    for word in _WORDS_OF_A_FIELD if target.scope is not None else ():
+        if getattr(target.scope, word) is not None:
+            _add(flow, (*at, "scope", word), f"{word} belongs to a field's rule; a scope is no field", faults)
+
+
+def _check_fitted_keys(flow: Flow, at: Path, target: Target, faults: list[Fault]) -> None:
+    keys: list[tuple[Path, Rule]] = [((*at, "key", field), rule) for field, rule in target.key.items()]
+    for name, lines in target.lines.items():
+        part = "fields" if lines.key_field in lines.fields else "key"
+        keys.append(((*at, "lines", name, part, lines.key_field), lines.rules()[lines.key_field]))
+    for path, rule in keys:
+        for word, said in (("too_long", rule.too_long), ("unfit_characters", rule.unfit_characters)):
+            if said in ("truncate", "drop", "replace"):
+                what = "a key cannot be changed until it fits: two records could come to share it"
+                _add(flow, (*path, word), f"{what}; choose error or flag", faults)
 
 
 def _check_line_key(flow: Flow, place: Path, lines: Lines, faults: list[Fault]) -> None:
@@ -175,16 +192,20 @@ def _check_line_key(flow: Flow, place: Path, lines: Lines, faults: list[Fault]) 
             _add(flow, (*place, "key", key), f"{key} has another rule among the fields of the line", faults)
 
 
+_WORDS_OF_A_FIELD = {"owner": "an owner", "too_long": "too_long", "unfit_characters": "unfit_characters"}
+
+
 def _check_rule(
     flow: Flow, target: str, path: Path, rule: Rule, faults: list[Fault], *, inside: bool
 ) -> None:
-    if inside and rule.owner is not None:
-        _add(
-            flow,
-            (*path, "owner"),
-            "an owner belongs to the field's own rule, not to a rule inside it",
-            faults,
-        )
+    for word, what in _WORDS_OF_A_FIELD.items():
+        if inside and getattr(rule, word) is not None:
+            _add(
+                flow,
+                (*path, word),
+                f"{what} belongs to the field's own rule, not to a rule inside it",
+                faults,
+            )
     if isinstance(rule, Ref) and rule.flow == flow.flow:
         if rule.target not in flow.targets:
             valid = tuple(f"{flow.flow}.{name}" for name in flow.targets)

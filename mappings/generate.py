@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from ipaas_resources.core.errors import MappingError
 from mappings.codegen import Code, Shared
 from mappings.expressions.emit import emit
 from mappings.expressions.guards import RuleError
 from mappings.mapped import LineImage, Mapped, RefUse
+from mappings.rollup import rolled_up
 from mappings.runtime import (
     AbsentError,
     as_scope,
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from mappings.expressions.language import Expression
     from mappings.faults import Path
+    from mappings.rollup import RollUp
     from mappings.rules import Rule
     from mappings.spec import Flow, Lines, Target
 
@@ -32,6 +35,7 @@ _NAMES: Final[Mapping[str, object]] = {
     "__builtins__": {},
     "AbsentError": AbsentError,
     "LineImage": LineImage,
+    "MappingError": MappingError,
     "Mapped": Mapped,
     "RuleError": RuleError,
     "as_scope": as_scope,
@@ -39,6 +43,7 @@ _NAMES: Final[Mapping[str, object]] = {
     "dict_type": dict,
     "each_of": map,
     "no_lines_twice": no_lines_twice,
+    "rolled_up": rolled_up,
     "rows_of": rows_of,
     "take_files": take_files,
     "text_type": str,
@@ -77,7 +82,7 @@ class TargetFunctions:
         self._at: Path = ("targets", name)
         self._labels: list[str] = []
         texts = [self._when(target), *self._map(target)]
-        self.source = "\n\n".join("\n".join(lines) for lines in texts)
+        self.source = "\n\n".join("\n".join(lines) for lines in [*self.shared.functions, *texts])
 
     def build(self) -> dict[str, Any]:
         """Run the generated source once; the functions by name."""
@@ -174,7 +179,7 @@ class TargetFunctions:
                 "unresolved, flags)"
             )
             images.append(f"{field!r}: lines{number}")
-            if len(functions) > 1:
+            if functions[-1][0].startswith("def want_"):
                 asking.append((number, lines.each))
         self.source_fields.update(code.reads)
         mapping = [
@@ -226,7 +231,7 @@ class TargetFunctions:
         path: Path = (*self._at, "lines", field)
         code = Code(self.shared, each=lines.each)
         body: list[str] = []
-        if lines.when is not None:
+        if lines.when is not None and lines.rollup is None:
             condition = self._condition(code, (*path, "when"), lines.when)
             body += [
                 f"            at = {self._position(f'{field}.when')}",
@@ -243,6 +248,11 @@ class TargetFunctions:
         if made[0].may_be_absent:
             body += [f"            if {lines.key_field!r} not in values:", "                continue"]
         body.append(f"            images.append(LineImage(values[{lines.key_field!r}], values))")
+        rows = "rows"
+        rolling: list[list[str]] = []
+        if lines.rollup is not None:
+            rolling = [self._rolling(number, field, lines, lines.rollup, code)]
+            rows = f"rolled_{number}(rows, document, scope)"
         self.source_fields.update(code.parent_reads)
         function = [
             f"def lines_of_{number}(rows, document, scope, record, resolve, unresolved, flags):",
@@ -250,7 +260,7 @@ class TargetFunctions:
             "    images = []",
             "    at = 0",
             "    try:",
-            "        for row in rows:",
+            f"        for row in {rows}:",
             *_loads("            ", "row", code.reads),
             *body,
             f"        at = {self._position(f'{field}.{lines.key_field}')}",
@@ -260,7 +270,7 @@ class TargetFunctions:
         ]
         links = [link for rule in made for link in rule.links]
         if not links:
-            return [function]
+            return [*rolling, function]
         asking = Code(self.shared, each=lines.each)
         asks = self._asks(asking, links, "        ")
         wanting = [
@@ -268,11 +278,41 @@ class TargetFunctions:
             "    unresolved = []",
             "    flags = []",
             *_loads("    ", "document", asking.parent_reads),
-            "    for row in rows:",
+            f"    for row in {rows}:",
             *_loads("        ", "row", asking.reads),
             *asks,
         ]
-        return [function, wanting]
+        return [*rolling, function, wanting]
+
+    def _rolling(self, number: int, field: str, lines: Lines, rollup: RollUp, code: Code) -> list[str]:
+        """The function that filters the rows of one lines field and rolls them up; `code` is that of the rules."""
+        plan = self.shared.bind(rollup.plan(code.reads), "rollup")
+        condition = Code(self.shared, each=lines.each)
+        kept = ["    kept = rows"]
+        if lines.when is not None:
+            label = self._position(f"{field}.when")
+            expression = self._condition(condition, (*self._at, "lines", field, "when"), lines.when)
+            self.source_fields.update(condition.parent_reads)
+            kept = [
+                "    kept = []",
+                *_loads("    ", "document", condition.parent_reads),
+                f"    at = {label}",
+                "    try:",
+                "        for row in rows:",
+                *_loads("            ", "row", condition.reads),
+                f"            if {expression}:",
+                "                kept.append(row)",
+                "    except RuleError as error:",
+                "        raise broken_rule(FLOW, TARGET, FIELDS[at], error) from None",
+            ]
+        return [
+            f"def rolled_{number}(rows, document, scope):",
+            *kept,
+            "    try:",
+            f"        return rolled_up(kept, {plan})",
+            "    except RuleError as error:",
+            f"        raise broken_rule(FLOW, TARGET, FIELDS[{self._position(f'{field}.rollup')}], error) from None",
+        ]
 
     # --- links --------------------------------------------------------------------------------------------------
 
@@ -329,6 +369,6 @@ def _try(indent: str, statement: str) -> list[str]:
     return [
         f"{indent}try:",
         f"{indent}    {statement}",
-        f"{indent}except (RuleError, AbsentError):",
+        f"{indent}except (RuleError, AbsentError, MappingError):",
         f"{indent}    pass",
     ]

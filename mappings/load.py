@@ -1,9 +1,7 @@
-"""Flow files and lookup tables -> checked models. All faults of all files are told at once."""
+"""Flow files -> checked models. All faults of all files are told at once."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from typing import TYPE_CHECKING
 
@@ -11,14 +9,14 @@ import msgspec
 from pydantic import ValidationError
 
 from ipaas_resources.core.errors import ConfigurationError
-from ipaas_resources.core.values import Value, escape_text
 from mappings.compiler import compile_faults
 from mappings.faults import Fault, FlowErrors, Path, closest_name, dotted
 from mappings.spec import Flow
+from mappings.texts import read_text, without_mark
 from mappings.yaml_text import Document, Yaml, read_document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path as FilePath
 
     from pydantic_core import ErrorDetails
@@ -28,7 +26,7 @@ class LoadedFlow(msgspec.Struct, frozen=True):
     """A flow and the text it was read from."""
 
     name: str  # the file's name, or what the caller called the text
-    text: str
+    text: str  # exactly as it stands in the file
     flow: Flow
 
 
@@ -38,7 +36,7 @@ def load_flow(text: str, *, name: str) -> Flow:
     Raises:
         FlowErrors: with every fault that can be seen without the schemas of the systems.
     """
-    document = read_document(text, name)
+    document = read_document(without_mark(text), name)
     flow = None
     faults: list[Fault] = []
     try:
@@ -67,7 +65,7 @@ def load_folder(path: FilePath) -> list[LoadedFlow]:
     homes: dict[str, str] = {}
     for file in sorted([*path.glob("*.yaml"), *path.glob("*.yml")]):
         try:
-            text = _read_text(file)
+            text = read_text(file)
             flow = load_flow(text, name=file.name)
         except FlowErrors as error:
             faults.extend(error.faults)
@@ -81,76 +79,6 @@ def load_folder(path: FilePath) -> list[LoadedFlow]:
     if faults:
         raise FlowErrors(faults)
     return loaded
-
-
-def load_lookup(path: FilePath) -> dict[str, Value]:
-    """A lookup table from a CSV file with a header row: the first column is the key, the second the value.
-
-    Values are text unless the header of their column says otherwise after a colon: `paymenttermscode:integer`.
-
-    Raises:
-        ConfigurationError: with all faults of the file, one a line.
-    """
-    text = _read_text(path)
-    faults: list[str] = []
-    table: dict[str, Value] = {}
-    first_lines: dict[str, int] = {}
-    reader = csv.reader(io.StringIO(text), strict=True)
-    try:
-        header = next(reader, [])
-        if len(header) < _COLUMNS:
-            faults.append("1: the header needs two columns, the key and the value")
-        kind = header[1].partition(":")[2].strip() if len(header) >= _COLUMNS else ""
-        if kind not in _VALUES:
-            faults.append(
-                f"1: {kind!r} is no type of a value column. Valid: {', '.join(filter(None, _VALUES))}"
-            )
-            kind = ""
-        for row in reader:
-            line = reader.line_num
-            if not row:
-                continue
-            if len(row) < _COLUMNS:
-                faults.append(f"{line}: there is no value beside the key")
-                continue
-            key, value = escape_text(row[0]), escape_text(row[1])
-            if key in table:
-                faults.append(f"{line}: the key stands in line {first_lines[key]} already")
-                continue
-            try:
-                table[key], first_lines[key] = _VALUES[kind](value), line
-            except ValueError:
-                faults.append(f"{line}: the value is no {kind}, as the header says it is")
-    except csv.Error as error:
-        faults.append(f"{reader.line_num}: this is not CSV: {error}")
-    if faults:
-        listing = "\n".join(f"  {path.name}:{fault}" for fault in faults)
-        raise ConfigurationError(f"The lookup table {path.name} cannot be used:\n{listing}", code="lookup")
-    return table
-
-
-def load_lookups(path: FilePath) -> dict[str, dict[str, Value]]:
-    """Every *.csv of a folder, by its name without the ending; no tables where there is no folder.
-
-    Raises:
-        ConfigurationError: see load_lookup.
-    """
-    return {file.stem: load_lookup(file) for file in sorted(path.glob("*.csv"))}
-
-
-_COLUMNS = 2
-#: What the header may say of a value column, and how its cells are read.
-_VALUES: Mapping[str, Callable[[str], Value]] = {"": str, "text": str, "integer": int}
-
-
-def _read_text(path: FilePath) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        what = f"the file is not UTF-8 text (byte {error.start}); save it as UTF-8"
-    except OSError as error:
-        what = f"the file cannot be read: {error.strerror or type(error).__name__}"
-    raise FlowErrors([Fault(path="", what=what, file=path.name)])
 
 
 def _fault(document: Document, details: ErrorDetails) -> Fault:

@@ -21,8 +21,18 @@ if TYPE_CHECKING:
     from mappings.kinds import Gives, SourceTypes
 
 Owner = Literal["source", "target", "shared"]
+TooLong = Literal["error", "truncate", "flag"]
+UnfitCharacters = Literal["error", "drop", "replace", "flag"]
 As = Literal["text", "number"]
 """What a rule makes of something that is text by nature."""
+
+
+_TOO_LONG_SAID = {"truncate": "cut where it is too long", "flag": "left out and flagged where it is too long"}
+_UNFIT_SAID = {
+    "drop": "without characters that the field cannot hold",
+    "replace": "with the nearest for characters that the field cannot hold",
+    "flag": "left out and flagged where it holds characters that the field cannot",
+}
 
 
 class SpecModel(BaseModel):
@@ -67,6 +77,10 @@ class Rule(SpecModel):
 
     #: Whose value counts when both sides changed; None: what the target's conflict policy says.
     owner: Owner | None = None
+    #: What a text does that is longer than the target field takes; None is an error of the record.
+    too_long: TooLong | None = None
+    #: What characters do that the target field cannot hold; None is an error of the record.
+    unfit_characters: UnfitCharacters | None = None
 
     @classmethod
     def parse(cls, data: Yaml, document: Document | None = None) -> Self:
@@ -80,6 +94,14 @@ class Rule(SpecModel):
     def explain(self) -> str:
         """What the rule does, as the end of a sentence for people: '<field> is ...'."""
         raise NotImplementedError
+
+    def explain_fitting(self) -> str:
+        """What happens to texts that the field cannot hold, as the end of a sentence; '' where the record is set aside."""
+        said = [
+            _TOO_LONG_SAID.get(self.too_long or "", ""),
+            _UNFIT_SAID.get(self.unfit_characters or "", ""),
+        ]
+        return "".join(f", {words}" for words in said if words)
 
     def gives(self, types: SourceTypes) -> Gives:
         """What kinds of value can come out, as far as the source's schema tells."""

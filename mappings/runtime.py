@@ -130,7 +130,10 @@ _NEXT = {
     "limit": "Shorten the value or change the rule.",
     "number": "Correct the source value or change the rule.",
     "date": "Correct the source value or change the rule.",
+    "item": "Test with `in`, or read with .get(...), which gives null where there is none.",
     "lines": "Check the lines of the source record and the key of the rule.",
+    "unit": "Correct the source value, or name the unit in the lookup table of the rule.",
+    "currency": "Correct the source value or change the rule.",
 }
 
 

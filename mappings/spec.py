@@ -17,11 +17,12 @@ from pydantic import (
 
 from ipaas_resources.core.values import Value
 from mappings.expressions.language import Expression
+from mappings.rollup import RollUp
 from mappings.rules import AnyRule, Owner, Rule, SpecModel, parse_rule
 from mappings.times import Cron, Duration, Window
-from mappings.transforms.date import ZoneName
 from mappings.transforms.direct import Const
 from mappings.yaml_text import Document, Yaml, plain
+from mappings.zones import ZoneName
 
 if TYPE_CHECKING:
     from mappings.faults import Path
@@ -111,6 +112,8 @@ class Lines(SpecModel):
     #: or made by its rule among the fields.
     key: Annotated[dict[Name, AnyRule], BeforeValidator(_named_by_itself), Field(min_length=1, max_length=1)]
     when: Expression | None = None
+    #: Source lines that become one, after `when` and before the rules.
+    rollup: RollUp | None = None
     #: What happens to a line of ours that the source no longer has.
     on_missing: OnMissing = "keep"
     fields: dict[Name, AnyRule] = Field(default_factory=dict)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import zoneinfo
 from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import AfterValidator, Field, PlainValidator
 
 from mappings.rules import SpecModel
-from mappings.transforms.date import ZoneName
+from mappings.zones import ZoneName, time_zone
 
 if TYPE_CHECKING:
     from mappings.yaml_text import Yaml
@@ -116,7 +115,7 @@ class Window(SpecModel):
 
     def next_open(self, moment: dt.datetime) -> dt.datetime:
         """The moment itself while the window is open, else the moment (UTC) when it opens next."""
-        zone = zoneinfo.ZoneInfo(self.tz)
+        zone = time_zone(self.tz)
         today = moment.astimezone(zone).date()
         for ahead in range(-1, _MOST_DAYS_AHEAD):
             day = today + dt.timedelta(days=ahead)

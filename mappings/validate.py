@@ -5,22 +5,58 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from ipaas_resources.core.values import Value
 from mappings.expressions.language import Expression, source_names
-from mappings.faults import Fault, Path, dotted, unknown_name
-from mappings.fits import misfit
-from mappings.kinds import ANY, TEXT, Gives, of_field
-from mappings.transforms.direct import Const
+from mappings.faults import Fault
+from mappings.field_checks import FieldChecks, Place
+from mappings.key_rules import check_key
+from mappings.kinds import FieldTypes
+from mappings.notes import Notes
+from mappings.other_flows import Flows, OtherFlows
 from mappings.transforms.lookup import Lookup
 from mappings.transforms.ref import Ref
+from mappings.ways import input_faults
 
 if TYPE_CHECKING:
     from ipaas_resources.core.schema import EntitySchema, FieldSchema
     from mappings.compiler import CompiledFlow
+    from mappings.faults import Path
+    from mappings.rollup import RollUp
     from mappings.rules import Rule
     from mappings.spec import Flow, Lines, Target
 
-Flows = Mapping[str, Collection[str]]
-"""flow -> its targets."""
+Tables = Mapping[str, Mapping[str, Value]] | Collection[str]
+"""Lookup tables with their rows, or only their names."""
+
+#: The words of rules that name a lookup table.
+_TABLE_WORDS = ("lookup", "variants")
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What a check found; each list in the order of the text."""
+
+    faults: list[Fault]  # the flow cannot be saved
+    warnings: list[Fault]  # it can, though perhaps it does not do what was meant
+
+
+def check_flow(
+    compiled: CompiledFlow,
+    source_schema: EntitySchema,
+    target_schemas: Mapping[str, EntitySchema],
+    *,
+    lookups: Tables | None = None,
+    flows: Flows | None = None,
+) -> Checked:
+    """Everything that the schemas, the lookup tables and the other flows show of a flow, with file and line.
+
+    `target_schemas` are by target name; a target without one is not checked. `lookups` and `flows` (of the registry
+    and of the folder that is being applied) are checked where they are given: tables with rows by what they hold,
+    flows as `Flow` by what they link and write.
+    """
+    check = _Check(compiled.flow, source_schema, target_schemas, lookups, OtherFlows(compiled.flow, flows))
+    return check.run()
 
 
 def validate(
@@ -28,124 +64,153 @@ def validate(
     source_schema: EntitySchema,
     target_schemas: Mapping[str, EntitySchema],
     *,
-    lookups: Collection[str] | None = None,
+    lookups: Tables | None = None,
     flows: Flows | None = None,
 ) -> list[Fault]:
-    """Every fault of a flow that its schemas show, with file and line.
-
-    `target_schemas` are by target name; a target without one is not checked. `lookups` and `flows` (of the registry
-    and of the folder that is being applied) are checked where they are given.
-    """
-    return _Validation(compiled, source_schema, target_schemas, lookups, flows).faults()
+    """The faults of `check_flow`."""
+    return check_flow(compiled, source_schema, target_schemas, lookups=lookups, flows=flows).faults
 
 
-class _Types:
-    """The source's fields, for the rules' own reckoning of what they give."""
-
-    def __init__(self, fields: Sequence[FieldSchema], parent: Sequence[FieldSchema] = ()) -> None:
-        self._fields = {field.name: of_field(field) for field in fields}
-        self._parent = {field.name: of_field(field) for field in parent}
-
-    def of(self, name: str) -> Gives:
-        if name in ("$scope", "$id"):
-            return TEXT
-        if name.startswith("$parent."):
-            return self._parent.get(name.removeprefix("$parent."), ANY)
-        return self._fields.get(name, ANY)
+def warnings(
+    compiled: CompiledFlow,
+    source_schema: EntitySchema,
+    target_schemas: Mapping[str, EntitySchema],
+    *,
+    lookups: Tables | None = None,
+    flows: Flows | None = None,
+) -> list[Fault]:
+    """The warnings of `check_flow`."""
+    return check_flow(compiled, source_schema, target_schemas, lookups=lookups, flows=flows).warnings
 
 
-class _Validation:
+class _Check:
     def __init__(
         self,
-        compiled: CompiledFlow,
+        flow: Flow,
         source: EntitySchema,
         targets: Mapping[str, EntitySchema],
-        lookups: Collection[str] | None,
-        flows: Flows | None,
+        tables: Tables | None,
+        others: OtherFlows,
     ) -> None:
-        self._flow: Flow = compiled.flow
+        self._flow = flow
         self._source = source
         self._targets = targets
-        self._lookups = lookups
-        self._flows = None if flows is None else {**flows, self._flow.flow: list(self._flow.targets)}
-        self._found: list[Fault] = []
+        self._tables = tables
+        self._others = others
+        self._notes = Notes(flow)
+        self._fields = FieldChecks(self._notes, others, tables if isinstance(tables, Mapping) else {})
 
-    def faults(self) -> list[Fault]:
+    def run(self) -> Checked:
         self._condition(("when",), self._flow.when)
-        if self._flow.reverse_of is not None:
-            self._reference(("reverse_of",), *self._flow.reverse_of.split("."))
+        self._others.check_reverse(self._notes)
         for name, target in self._flow.targets.items():
             self._target(("targets", name), target, self._targets.get(name))
-        return sorted(self._found, key=lambda fault: (fault.file, fault.line))
-
-    # --- noting -------------------------------------------------------------------------------------------------
-
-    def _add(self, path: Path, what: str) -> None:
-        file, line = self._flow.place(path)
-        self._found.append(Fault(path=dotted(path), what=what, file=file, line=line))
-
-    def _unknown(self, path: Path, what: str, name: str, known: Collection[str]) -> None:
-        file, line = self._flow.place(path)
-        self._found.append(unknown_name(what, name, tuple(known), path=path, file=file, line=line))
+        self._others.check_group(self._notes)
+        self._others.check_same_fields(self._notes)
+        return Checked(self._notes.faults(), self._notes.warnings())
 
     # --- targets ------------------------------------------------------------------------------------------------
 
     def _target(self, path: Path, target: Target, schema: EntitySchema | None) -> None:
         self._condition((*path, "when"), target.when)
-        types = _Types(self._source.fields)
+        place = Place(
+            self._source.fields,
+            FieldTypes(self._source.fields),
+            target,
+            None if schema is None else schema.fields,
+            target.entity,
+            readable=schema is None or schema.readable,
+        )
         if target.scope is not None:
-            self._rule((*path, "scope"), target.scope, self._source.fields)
-        if schema is not None and not (schema.creatable or schema.updatable):
-            self._add((*path, "entity"), f"{target.entity} of {target.system} cannot be written")
+            self._scope((*path, "scope"), target.scope, place)
+        if schema is not None:
+            self._rights(path, target, schema)
         for field, rule in target.rules().items():
             part = "fields" if field in target.fields else "key"
-            self._rule((*path, part, field), rule, self._source.fields)
-            if schema is not None:
-                self._write((*path, part, field), rule, schema.fields, types, target.entity)
+            self._field((*path, part, field), rule, place)
         for field, lines in target.lines.items():
-            self._lines((*path, "lines", field), field, lines, schema, target.entity)
-        if schema is not None:
-            self._key(path, target, schema)
-            if schema.creatable:
-                made = {*target.rules(), *target.lines}
-                self._required((*path, "fields"), schema.fields, made, target.entity)
+            self._lines((*path, "lines", field), field, lines, schema, place)
+        keys = {field: target.rules()[field] for field in target.key}
+        check_key(
+            self._notes,
+            (*path, "key"),
+            keys,
+            place.written or (),
+            place.types,
+            holder=target.entity,
+            many="records",
+        )
+        if schema is not None and schema.creatable:
+            self._required(
+                (*path, "fields"), schema.fields, {**target.rules(), **target.lines}, target.entity
+            )
 
-    def _key(self, path: Path, target: Target, schema: EntitySchema) -> None:
-        for field in target.key:
-            found = schema.field(field)
-            if found is not None and not found.creatable and not found.readonly:
-                self._add(
-                    (*path, "key", field),
-                    f"{field} cannot be set when a record of {target.entity} is created, "
-                    "so a created record would never be found by it; choose another key",
+    def _scope(self, path: Path, rule: Rule, place: Place) -> None:
+        self._rule(path, rule, place)
+        if isinstance(rule, Ref):
+            self._others.check_ref(self._notes, (*path, "ref"), rule, place.target, None, scope=True)
+        wrong = sorted(rule.gives(place.types).kinds - {"text", "enum", "guid", "reference", "any"})
+        if wrong:
+            self._notes.fault(path, f"a scope is text, the rule gives {wrong[0]}")
+
+    def _rights(self, path: Path, target: Target, schema: EntitySchema) -> None:
+        entity = f"{target.entity} of {target.system}"
+        if not (schema.creatable or schema.updatable):
+            self._notes.fault((*path, "entity"), f"{entity} cannot be written")
+        elif not schema.updatable:
+            self._notes.warn(
+                (*path, "entity"), f"{entity} can be created only: later changes are not written"
+            )
+        for word in ("on_delete", "on_leave"):
+            if getattr(target, word) == "delete" and not schema.deletable:
+                self._notes.fault(
+                    (*path, word), f"records of {entity} cannot be deleted; choose review, or another policy"
                 )
+        if target.conflict != "source_wins" and not schema.readable:
+            self._notes.fault(
+                (*path, "conflict"), f"{entity} cannot be read, so nobody sees a conflict; write source_wins"
+            )
 
-    def _lines(self, path: Path, name: str, lines: Lines, schema: EntitySchema | None, entity: str) -> None:
+    def _lines(self, path: Path, name: str, lines: Lines, schema: EntitySchema | None, around: Place) -> None:
         rows = self._source_rows((*path, "each"), lines.each)
-        own = self._target_rows(path, name, schema, entity) if schema is not None else ()
+        written = self._target_rows(path, name, schema, around.holder) if schema is not None else ()
         if lines.when is not None:
             self._names((*path, "when"), lines.when, rows)
-        types = _Types(rows, self._source.fields)
+        if lines.rollup is not None:
+            self._rollup((*path, "rollup"), lines.rollup, rows)
+        types = FieldTypes(rows, self._source.fields)
+        place = Place(rows, types, around.target, written or None, name, around.readable)
         for inner, rule in lines.rules().items():
-            place: Path = (*path, "fields" if inner in lines.fields else "key", inner)
-            self._rule(place, rule, rows)
-            if own:
-                self._write(place, rule, own, types, name)
-        for field in own:
+            at: Path = (*path, "fields" if inner in lines.fields else "key", inner)
+            self._field(at, rule, place)
+        for field in written:
             if field.type == "file" and field.name in lines.rules():
-                self._add((*path, "fields", field.name), f"{field.name} is a file; lines take no files")
-        self._required((*path, "fields"), own, set(lines.rules()), name)
+                self._notes.fault(
+                    (*path, "fields", field.name), f"{field.name} is a file; lines take no files"
+                )
+        key = {lines.key_field: lines.rules()[lines.key_field]}
+        check_key(self._notes, (*path, "key"), key, written, types, holder=name, many="lines of a document")
+        self._required((*path, "fields"), written, lines.rules(), name)
+
+    def _rollup(self, path: Path, rollup: RollUp, rows: Sequence[FieldSchema]) -> None:
+        known = {field.name: field for field in rows}
+        for word in ("by", "sum", "first"):
+            for name in getattr(rollup, word) if rows else ():
+                if name not in known:
+                    self._notes.unknown((*path, word), "the source field", name, list(known))
+                elif word == "sum" and known[name].type not in ("integer", "decimal", "any"):
+                    self._notes.fault((*path, word), f"{name} is no number and cannot be added up")
 
     def _source_rows(self, path: Path, name: str) -> tuple[FieldSchema, ...]:
         """The fields of the source's lines, () where they are not known."""
         field = self._source.field(name)
         if field is None:
             known = [field.name for field in self._source.fields if field.type == "lines"]
-            self._unknown(path, "the source field", name, known)
+            self._notes.unknown(path, "the source field", name, known)
         elif field.type in ("lines", "list", "any"):
             return field.fields
         else:
-            self._add(path, f"{name} holds no lines")
+            self._notes.fault(path, f"{name} holds no lines")
         return ()
 
     def _target_rows(
@@ -155,35 +220,30 @@ class _Validation:
         field = schema.field(name)
         if field is None:
             known = [field.name for field in schema.fields if field.type == "lines"]
-            self._unknown(path, f"the lines field of {entity}", name, known)
-        elif field.type == "lines":
-            return field.fields
+            self._notes.unknown(path, f"the lines field of {entity}", name, known)
+        elif field.type != "lines":
+            self._notes.fault(path, f"{name} of {entity} holds no lines; write its rule under fields:")
         else:
-            self._add(path, f"{name} of {entity} holds no lines; write its rule under fields:")
+            if field.readonly:
+                self._notes.fault(path, f"the lines {name} of {entity} are read-only")
+            if field.fields and not field.line_key and not any(inner.name == "id" for inner in field.fields):
+                what = f"the lines {name} of {entity} have no id of their own: a changed line may not be found again"
+                self._notes.warn(path, what)
+            return field.fields
         return ()
 
-    def _required(self, path: Path, fields: Sequence[FieldSchema], made: set[str], holder: str) -> None:
+    def _required(
+        self, path: Path, fields: Sequence[FieldSchema], made: Collection[str], holder: str
+    ) -> None:
         for field in fields:
             if field.required and field.creatable and field.name not in made:
-                self._add(path, f"{holder} needs {field.name} for every new record, and no rule makes it")
+                self._notes.fault(
+                    path, f"{holder} needs {field.name} for every new record, and no rule makes it"
+                )
 
-    def _write(
-        self, path: Path, rule: Rule, fields: Sequence[FieldSchema], types: _Types, holder: str
-    ) -> None:
-        name = str(path[-1])
-        field = next((field for field in fields if field.name == name), None)
-        if field is None:
-            writable = [field.name for field in fields if not field.readonly]
-            self._unknown(path, f"the field of {holder}", name, writable)
-            return
-        if field.readonly:
-            self._add(path, f"{name} of {holder} is read-only")
-            return
-        gives = rule.gives(types)
-        nothing = isinstance(rule, Const) and rule.const is None and not field.nullable
-        what = f"the rule gives null, {name} cannot be empty" if nothing else misfit(gives, field)
-        if what:
-            self._add(path, what)
+    def _field(self, path: Path, rule: Rule, place: Place) -> None:
+        self._rule(path, rule, place)
+        self._fields.check(path, rule, place)
 
     # --- what rules read ----------------------------------------------------------------------------------------
 
@@ -191,16 +251,25 @@ class _Validation:
         if expression is not None:
             self._names(path, expression, self._source.fields)
 
-    def _rule(self, path: Path, rule: Rule, fields: Sequence[FieldSchema]) -> None:
+    def _rule(self, path: Path, rule: Rule, place: Place) -> None:
         """The names that a rule itself reads, then those of the rules inside it."""
         for name in rule.reads():
-            self._name(path, name, fields)
-        if isinstance(rule, Lookup) and self._lookups is not None and rule.lookup not in self._lookups:
-            self._unknown((*path, "lookup"), "the lookup table", rule.lookup, sorted(self._lookups))
+            self._name(path, name, place.source)
+        for at, what in input_faults(path, rule, place.types):
+            self._notes.fault(at, what)
+        for word in _TABLE_WORDS:
+            table = getattr(rule, word, None)
+            if isinstance(table, str) and self._tables is not None and table not in self._tables:
+                self._notes.unknown((*path, word), "the lookup table", table, sorted(self._tables))
+        if isinstance(rule, Lookup) and isinstance(self._tables, Mapping):
+            what = rule.column_fault(self._tables.get(rule.lookup) or {})
+            if what:
+                self._notes.fault((*path, "part"), what)
         if isinstance(rule, Ref):
-            self._reference((*path, "ref"), rule.flow, rule.target)
+            self._others.check_reference(self._notes, (*path, "ref"), rule.flow, rule.target)
+            self._others.check_near(self._notes, (*path, "ref"), rule)
         for word, part in rule.parts():
-            self._rule((*path, word), part, fields)
+            self._rule((*path, word), part, place)
 
     def _names(self, path: Path, expression: Expression, fields: Sequence[FieldSchema]) -> None:
         for name in source_names(expression):
@@ -212,13 +281,4 @@ class _Validation:
         if name.startswith("$parent."):
             name, fields = name.removeprefix("$parent."), self._source.fields
         if fields and name not in {field.name for field in fields}:
-            self._unknown(path, "the source field", name, [field.name for field in fields])
-
-    def _reference(self, path: Path, flow: str, target: str) -> None:
-        if self._flows is None or flow == self._flow.flow:
-            return
-        if flow not in self._flows:
-            self._unknown(path, "the flow", flow, sorted(self._flows))
-        elif target not in self._flows[flow]:
-            known = [f"{flow}.{name}" for name in self._flows[flow]]
-            self._unknown(path, "the target", f"{flow}.{target}", known)
+            self._notes.unknown(path, "the source field", name, [field.name for field in fields])

@@ -15,7 +15,37 @@ from console.processes import TERMINATED
 from ipaas_resources.core.errors import IpaasError, StopError
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands of every module in `console/cli/commands`, each loaded when it is asked for.
+
+    All of them take a second to import; a command that stands in the module of its own name needs that one alone.
+    """
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, None where there is none."""
+        modules = _modules()
+        for module in [cmd_name] if cmd_name in modules else modules:
+            self._load(module)
+        if cmd_name not in self.commands:
+            self.list_commands(ctx)
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names of all commands."""
+        for module in _modules():
+            self._load(module)
+        return super().list_commands(ctx)
+
+    def _load(self, module: str) -> None:
+        for command in importlib.import_module(f"{commands.__name__}.{module}").COMMANDS:
+            self.add_command(command)
+
+
+def _modules() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(commands.__path__)]
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ipaas")
 @click.option("--verbose", is_flag=True, help="Show log lines.")
 def cli(*, verbose: bool) -> None:
@@ -25,11 +55,6 @@ def cli(*, verbose: bool) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
-
-
-for _module in pkgutil.iter_modules(commands.__path__):
-    for _command in importlib.import_module(f"{commands.__name__}.{_module.name}").COMMANDS:
-        cli.add_command(_command)
 
 
 def main() -> None:

@@ -28,12 +28,14 @@ from ipaas_resources.core.records import Operation, OperationKind, Outcome, Writ
 from ipaas_resources.core.values import encode_canonical
 from ipaas_resources.store import queue, registry
 from ipaas_resources.store.database import Database
-from ipaas_resources.store.queue import Batch, Reservation, Settlement
+from ipaas_resources.store.queue import Batch, Opened, Reservation, Settlement
 
 log = logging.getLogger(__name__)
 
 #: No request is sent unless this much of the lease is left, in seconds or as a share of short leases.
 _LEASE_RESERVE = 60.0
+#: Seconds until items are tried again that wait for the writes of the version before.
+_SWITCHING = 0.2
 
 
 class Drain:
@@ -113,22 +115,25 @@ class Drain:
             ]
         sends = [number for number, decision in enumerate(decisions) if decision.operation is not None]
         with self._stage("intend"):
-            intent = await self._open_intent(work, batch, decisions, sends)
-        if intent is None:
+            opened = await self._open_intent(work, batch, decisions, sends)
+        if opened.switching:
+            await self._settle_unsent(work, batch, _as_they_were(batch, due_in=_SWITCHING))
+            return
+        if opened.intent is None:
             await self._release(work, batch)
             return
         with self._stage("write"):
             results = await self._send(work, batch, decisions, started)
         with self._stage("settle"):
-            await self._settle(work, batch, decisions, results, intent)
+            await self._settle(work, batch, decisions, results, opened.intent)
 
     def _stage(self, name: str) -> AbstractContextManager[None]:
         return self.counts.stage(name, self._clock)
 
     async def _open_intent(
         self, work: TargetWork, batch: Batch, decisions: list[Decision], sends: list[int]
-    ) -> int | None:
-        """Commit what is about to be sent. None: the flow was switched meanwhile. 0: nothing is to be sent.
+    ) -> Opened:
+        """Commit what is about to be sent.
 
         The version is checked even when nothing is sent: an old worker would settle the items that a new version raised
         as unchanged. A switch raises its items after it, so what is raised after this check moves their generation.
@@ -176,7 +181,7 @@ class Drain:
                     code="target_taken",
                 )
                 decisions[number] = Decision(outcome=OutcomeName.REVIEW, error=error)
-        return opened.intent
+        return opened
 
     async def _send(
         self, work: TargetWork, batch: Batch, decisions: list[Decision], started: float
@@ -300,22 +305,7 @@ class Drain:
 
     async def _release(self, work: TargetWork, batch: Batch) -> None:
         """The flow was switched or disabled while we planned: the items are due at once, for whoever may work on them."""
-        await self._settle_unsent(
-            work,
-            batch,
-            [
-                Settlement(
-                    scope=item.scope,
-                    record=item.record,
-                    generation=item.generation,
-                    done=False,
-                    verify=item.verify_target,
-                    intent=item.intent,
-                    charge=False,
-                )
-                for item in batch.items
-            ],
-        )
+        await self._settle_unsent(work, batch, _as_they_were(batch))
         raise LeaseLostError(
             f"Flow {work.queue.flow} was switched or disabled; nothing of it was sent.", code="flow_switched"
         )
@@ -332,6 +322,23 @@ class Drain:
             trace_id=self._trace_id,
             settlements=settlements,
         )
+
+
+def _as_they_were(batch: Batch, *, due_in: float = 0.0) -> list[Settlement]:
+    """Every item goes back into the queue as if it had not been claimed."""
+    return [
+        Settlement(
+            scope=item.scope,
+            record=item.record,
+            generation=item.generation,
+            done=False,
+            due_in=due_in,
+            verify=item.verify_target,
+            intent=item.intent,
+            charge=False,
+        )
+        for item in batch.items
+    ]
 
 
 def _is_write(operation: Operation) -> bool:

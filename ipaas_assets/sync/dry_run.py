@@ -14,6 +14,7 @@ from ipaas_assets.sync.mapping import map_batch
 from ipaas_assets.sync.model import Mode, TargetWork
 from ipaas_assets.sync.plan import MASK, decide
 from ipaas_assets.sync.pull import Row, Source, changed_rows, prepare
+from ipaas_assets.sync.remap import differing
 from ipaas_resources.core.errors import ContractError, CursorExpiredError
 from ipaas_resources.core.records import ChangeKind, Cursor
 from ipaas_resources.core.values import decode, encode
@@ -69,12 +70,15 @@ class DryRun:
         *,
         mode: Mode = "incremental",
         samples: int = 20,
+        remap: bool = False,
         progress: Callable[[int], None] | None = None,
     ) -> None:
+        """`remap`: plan also what activating this version raises, for a version that is not active yet."""
         self._engine = engine
         self._flow = engine.flow(flow)
         self._mode = mode
         self._most = samples
+        self._remap = remap
         self._progress = progress
         self._counts: dict[str, Counter[str]] = {}
         self._samples: list[Planned] = []
@@ -88,15 +92,19 @@ class DryRun:
         calls = engine.calls["read"]
         first_contact = FirstContact(engine.database, keep=False)
         source = self._flow.compiled.flow.source
+        planned: set[tuple[str, str, str]] = set()  # target, scope, record
         for scope in await engine.scopes(source.system, source.scopes):
-            seen: set[str] = set()
             async for items in self._news(await engine.source(source.system, source.entity, scope)):
-                seen.update(item.record for item in items)
                 for work in works:
-                    await self._plan(work, items, first_contact)
+                    await self._plan(work, items, first_contact, planned)
             for work in works:
-                async for items in self._waiting(work, scope, seen):
-                    await self._plan(work, items, first_contact)
+                async for items in self._waiting(work, scope):
+                    await self._plan(work, items, first_contact, planned)
+        if self._remap:
+            async for page in differing(engine, self._flow, works):
+                self._looked_at(page.read)
+                for work in works:
+                    await self._plan(work, page.differing[work.queue.target], first_contact, planned)
         return DryRunResult(
             flow=self._flow.name,
             mode=self._mode,
@@ -132,7 +140,7 @@ class DryRun:
         async for page in pages:
             # An ordered version is compared; an opaque read is the newest there is.
             rows = prepare(page.changes, 2**62, volatile, secret)
-            self._read += len(rows)
+            self._looked_at(len(rows))
             news = await changed_rows(self._engine.database, source, rows, ordered=ordered)
             good = self._good_rows(source, news)
             items = [_item(source.scope, row.id, row.doc, deleted=False) for row in good]
@@ -141,9 +149,12 @@ class DryRun:
                 for change in page.changes
                 if change.kind is ChangeKind.DELETE and change.id is not None
             ]
-            if self._progress is not None:
-                self._progress(self._read)
             yield items
+
+    def _looked_at(self, records: int) -> None:
+        self._read += records
+        if self._progress is not None:
+            self._progress(self._read)
 
     def _good_rows(self, source: Source, news: list[Row]) -> list[Row]:
         bad = source.contract.check([row.doc for row in news])
@@ -161,8 +172,8 @@ class DryRun:
                 )
         return [row for number, row in enumerate(news) if number not in bad]
 
-    async def _waiting(self, work: TargetWork, scope: str, seen: set[str]) -> AsyncIterator[list[Claimed]]:
-        """Items that wait in the queue already, other than those that the source changed again."""
+    async def _waiting(self, work: TargetWork, scope: str) -> AsyncIterator[list[Claimed]]:
+        """Items that wait in the queue already."""
         after = ""
         while True:
             rows = await self._engine.database.rows(
@@ -186,10 +197,19 @@ class DryRun:
                     deleted=row.deleted,
                 )
                 for row in rows
-                if row.record not in seen
             ]
 
-    async def _plan(self, work: TargetWork, items: list[Claimed], first_contact: FirstContact) -> None:
+    async def _plan(
+        self,
+        work: TargetWork,
+        items: list[Claimed],
+        first_contact: FirstContact,
+        planned: set[tuple[str, str, str]],
+    ) -> None:
+        """Plan these records, but for those that were planned already: the newest document came first."""
+        target = work.queue.target
+        items = [item for item in items if (target, item.scope, item.record) not in planned]
+        planned.update((target, item.scope, item.record) for item in items)
         for start in range(0, len(items), _CHUNK):
             part = items[start : start + _CHUNK]
             links = await queue.known_links(

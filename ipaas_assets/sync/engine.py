@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ from ipaas_resources.store.queue import QueueOf
 from ipaas_resources.store.registry import StoredFlow, StoredSystem
 from mappings.compiler import CompiledFlow, compile_flow
 from mappings.contract import Contract
+from mappings.fitting import Fitting
 from mappings.load import load_flow
 
 Transports = Mapping[str, Callable[[], httpx.AsyncBaseTransport]]
@@ -182,27 +184,12 @@ class Engine:
             # Else the next process would wait for these permits until they lapse.
             await self._own_limits.close()
 
-    async def raise_pending(self, flow: str | None = None) -> int:
-        """Raise all mirrored records for flow versions that became active and were not raised to the end yet.
-
-        Returns how many records that were. Safe to repeat: a crash in the middle starts the flow again.
-        """
-        raised = 0
-        for name, version in (await registry.to_be_raised(self.database)).items():
-            active = self.flows.get(name)
-            if active is None or active.stored.version != version or flow not in {None, name}:
-                continue
-            source = active.compiled.flow.source
-            raised += await registry.raise_all(
-                self.database,
-                system=source.system,
-                entity=source.entity,
-                scopes=None if source.scopes == "all" else list(source.scopes),
-                targets=flow_targets(active.compiled, version),
-                trace_id=self.ids.trace_id(),
-            )
-            await registry.mark_raised(self.database, name, version)
-        return raised
+    def drafted(self, flows: Mapping[str, ActiveFlow], lookups: Mapping[str, dict[str, Any]]) -> Engine:
+        """This engine as it would be with these flows and lookup tables: the same systems, nothing stored."""
+        draft = copy.copy(self)
+        draft.flows = {**self.flows, **flows}
+        draft.lookups = {**self.lookups, **lookups}
+        return draft
 
     # --- parts ---------------------------------------------------------------------------------------------------
 
@@ -232,11 +219,28 @@ class Engine:
         """The live schema, stored as a snapshot when it is news; read once per engine."""
         key = (system, entity)
         if key not in self._schemas:
-            live = await self.system(system).connector.schema(entity)
-            live = self._with_sensitivity(system, live)
+            live = await self.live_schema(system, entity)
             await registry.save_snapshot(self.database, system, live)
             self._schemas[key] = live
         return self._schemas[key]
+
+    async def live_schema(self, system: str, entity: str) -> EntitySchema:
+        """The schema as the system tells it now, stored nowhere."""
+        return self._with_sensitivity(system, await self.system(system).connector.schema(entity))
+
+    async def known_schema(self, system: str, entity: str) -> EntitySchema:
+        """The schema as last seen, stored nowhere: the newest snapshot, where there is none the live one."""
+        known = await registry.latest_snapshot(self.database, system, entity)
+        if known is None:
+            return await self.live_schema(system, entity)
+        return self._with_sensitivity(system, known.schema)
+
+    def assuming(self, schemas: Mapping[tuple[str, str], EntitySchema]) -> Engine:
+        """This engine with these schemas, by system and entity, taken for the live ones: it reads and stores none of them."""
+        draft = copy.copy(self)
+        draft._schemas = {**self._schemas, **schemas}  # noqa: SLF001 - a copy of ourselves
+        draft._contracts = {}  # noqa: SLF001
+        return draft
 
     def _with_sensitivity(self, system: str, schema: EntitySchema) -> EntitySchema:
         """The connector's default sensitivity, overridden by the system document."""
@@ -315,6 +319,7 @@ class Engine:
                     system=system,
                     capabilities=system.connector.manifest.capabilities(target.entity),
                     schema=schema,
+                    fitting=Fitting(target, schema, source_schema),
                     masked=masked_fields(target.lineage, source_schema, schema),
                     broken=broken_reason(target, source_schema, schema),
                 )

@@ -56,6 +56,7 @@ def _map(work: TargetWork, item: Claimed, references: References) -> Mapped | Re
         if not work.target.when(document, item.scope):
             return None
         image = work.target.map(document, item.scope, item.record, references.at(item.scope))
+        work.fitting.fit(image)
     except RecordError as error:
         return error
     if image.files:

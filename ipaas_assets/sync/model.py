@@ -18,6 +18,7 @@ from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.core.values import Document
 from ipaas_resources.store.queue import QueueOf
 from mappings.compiler import CompiledFlow, CompiledTarget
+from mappings.fitting import Fitting
 
 Mode = Literal["incremental", "full", "replan"]
 
@@ -113,6 +114,8 @@ class TargetWork(msgspec.Struct, kw_only=True):
     system: System
     capabilities: EntityCapabilities
     schema: EntitySchema
+    #: What texts go through that the schema may not take as the rules make them.
+    fitting: Fitting
     #: Fields whose values may not stand in events, logs or errors.
     masked: frozenset[str]
     #: Why nothing may be written now: a rule uses a field that one side no longer has.

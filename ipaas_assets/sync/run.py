@@ -13,12 +13,12 @@ from typing import Any
 import msgspec
 
 from ipaas_assets.sync.drain import Drain
-from ipaas_assets.sync.engine import ActiveFlow, Engine, flow_targets
+from ipaas_assets.sync.engine import ActiveFlow, Engine
 from ipaas_assets.sync.model import Counts, Lane, Mode, TargetWork
 from ipaas_assets.sync.pull import Pulled, Puller
+from ipaas_assets.sync.remap import raise_all, raise_pending
 from ipaas_resources.core.errors import ConfigurationError, IpaasError, LeaseLostError, RetryError, StopError
 from ipaas_resources.core.values import encode
-from ipaas_resources.store import registry
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class FlowRun:
             if self._targets is None or work.queue.target in self._targets
         ]
         self._refuse_paused(works)
-        await self._engine.raise_pending(self._flow.name)
+        await raise_pending(self._engine, self._flow.name)
         if self._mode == "replan":
             await self._replan(trace_id)
         errors: list[IpaasError] = []
@@ -200,20 +200,7 @@ class FlowRun:
                 )
 
     async def _replan(self, trace_id: str) -> None:
-        source = self._flow.compiled.flow.source
-        targets = [
-            target
-            for target in flow_targets(self._flow.compiled, self._flow.stored.version)
-            if self._targets is None or target["target"] in self._targets
-        ]
-        await registry.raise_all(
-            self._engine.database,
-            system=source.system,
-            entity=source.entity,
-            scopes=None if source.scopes == "all" else list(source.scopes),
-            targets=targets,
-            trace_id=trace_id,
-        )
+        await raise_all(self._engine, self._flow, trace_id, self._targets)
 
     # --- pull ------------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,8 @@ FieldType = Literal[
     "any",
 ]
 Sensitivity = Literal["none", "personal", "secret"]
+Characters = Literal["any", "xml", "single_line", "bmp", "ascii", "file_name"]
+"""What a text may hold: mappings/characters.py says which characters each word leaves out."""
 
 
 class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -36,6 +38,7 @@ class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     creatable: bool = True  # may be sent in a create
     updatable: bool = True  # may be sent in an update
     max_length: int | None = None  # characters
+    characters: Characters = "any"  # of a text
     scale: int | None = None  # digits after the point the system keeps
     minimum: float | None = None
     maximum: float | None = None

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from ipaas_resources.core.errors import DatabaseUnavailableError, StopError
+from ipaas_resources.core.values import decode, encode
 
 T = TypeVar("T")
 _QUERIES = Path(__file__).parent / "queries"
@@ -70,6 +71,9 @@ class Database:
             max_overflow=10,
             # An error of a statement must not show the records that it carried.
             hide_parameters=True,
+            # Numbers of documents stay exact; the default of both would make floats of them.
+            json_serializer=lambda value: encode(value).decode(),
+            json_deserializer=decode,
             connect_args={
                 "prepare_threshold": 3,
                 "options": "-c jit=off -c statement_timeout=120000 -c lock_timeout=30000"

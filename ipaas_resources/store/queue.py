@@ -229,6 +229,8 @@ class Opened(msgspec.Struct, kw_only=True):
 
     #: None: the flow was switched, disabled or paused meanwhile; nothing may be sent.
     intent: int | None
+    #: With no intent: writes of the version before are under way; this version's wait for them.
+    switching: bool = False
     #: (scope, record) pairs whose link row another record holds: a person decides.
     taken: set[tuple[str, str]]
 
@@ -249,9 +251,12 @@ async def open_intent(
     """
 
     async def work(connection: AsyncConnection) -> Opened:
-        row = (await connection.execute(query("flow_lock_shared"), {"flow": queue.flow})).first()
+        locked = await connection.execute(query("flow_lock_shared"), {"flow": queue.flow, "version": version})
+        row = locked.first()
         if row is None or not row.enabled or row.active_version != version:
             return Opened(intent=None, taken=set())
+        if row.switching:
+            return Opened(intent=None, taken=set(), switching=True)
         taken: set[tuple[str, str]] = set()
         if reservations:
             base = {"flow": queue.flow, "target": queue.target, "version": version}

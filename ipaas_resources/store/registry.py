@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipaas_resources.core.schema import EntitySchema, schema_bytes, schema_from
 from ipaas_resources.core.values import decode
 from ipaas_resources.store.database import Database, query
 from ipaas_resources.store.tables import flow_versions, flows, lookups, schema_snapshots, systems
+from ipaas_resources.store.versions import Remap
 
 
 class StoredSystem(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,26 +34,6 @@ class StoredFlow(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     text: str
     enabled: bool
-
-
-class NewFlow(msgspec.Struct, frozen=True, kw_only=True):
-    """A validated flow that is about to be stored."""
-
-    flow: str
-    text: str
-    source_system: str
-    source_entity: str
-    exclusive_group: str | None
-    #: [{"flow", "target", "target_system", "target_entity"}]: what work items are raised for.
-    targets: list[dict[str, Any]]
-
-
-class Saved(msgspec.Struct, frozen=True, kw_only=True):
-    """What saving a flow did."""
-
-    flow: str
-    version: int
-    changed: bool
 
 
 async def list_systems(database: Database) -> list[StoredSystem]:
@@ -113,88 +93,6 @@ async def active_flows(database: Database) -> list[StoredFlow]:
         ]
 
 
-async def save_flows(
-    database: Database, new: list[NewFlow], *, actor: str, origin: str, reason: str = ""
-) -> list[Saved]:
-    """Store new versions and make them active, all or none. An unchanged text makes no version.
-
-    The flow's row is taken FOR UPDATE: a write under way holds it FOR SHARE, so no write of the old version starts
-    after the switch.
-    """
-    saved, _ = await save_documents(database, new, {}, {}, actor=actor, origin=origin, reason=reason)
-    return saved
-
-
-async def save_documents(
-    database: Database,
-    new: list[NewFlow],
-    tables: Mapping[str, Mapping[str, Any]],
-    users: Mapping[str, Collection[str]],
-    *,
-    actor: str,
-    origin: str,
-    reason: str = "",
-) -> tuple[list[Saved], list[str]]:
-    """Flows as `save_flows` stores them, with lookup tables, all or none; also the names of the tables that changed.
-
-    `users` names the flows of each table: they are to be raised again, and that is remembered in the same transaction.
-    """
-
-    async def work(connection: AsyncConnection) -> tuple[list[Saved], list[str]]:
-        saved = [
-            await _save_flow(connection, flow, actor=actor, origin=origin, reason=reason)
-            for flow in sorted(new, key=lambda each: each.flow)
-        ]
-        return saved, await _save_lookups(connection, tables, users)
-
-    return await database.repeatable(work)
-
-
-async def _save_flow(
-    connection: AsyncConnection, new: NewFlow, *, actor: str, origin: str, reason: str
-) -> Saved:
-    # See `flows_of_entity`: no page of this entity is committed while the switch is under way.
-    await connection.execute(query("entity_flows_lock"), {"name": f"{new.source_system}/{new.source_entity}"})
-    about = {
-        "source_system": new.source_system,
-        "source_entity": new.source_entity,
-        "exclusive_group": new.exclusive_group,
-    }
-    await connection.execute(insert(flows).values(flow=new.flow, **about).on_conflict_do_nothing())
-    active = (
-        await connection.execute(
-            sa.select(flows.c.active_version).where(flows.c.flow == new.flow).with_for_update()
-        )
-    ).scalar_one()
-    if active is not None:
-        text = (
-            await connection.execute(
-                sa.select(flow_versions.c.text).where(
-                    flow_versions.c.flow == new.flow, flow_versions.c.version == active
-                )
-            )
-        ).scalar_one()
-        if text == new.text:
-            return Saved(flow=new.flow, version=active, changed=False)
-    last = await connection.execute(
-        sa.select(sa.func.coalesce(sa.func.max(flow_versions.c.version), 0)).where(
-            flow_versions.c.flow == new.flow
-        )
-    )
-    version = last.scalar_one() + 1
-    await connection.execute(
-        flow_versions.insert().values(
-            flow=new.flow, version=version, text=new.text, actor=actor, origin=origin, reason=reason
-        )
-    )
-    await connection.execute(
-        sa.update(flows)
-        .where(flows.c.flow == new.flow)
-        .values(active_version=version, updated_at=sa.func.now(), **about)
-    )
-    return Saved(flow=new.flow, version=version, changed=True)
-
-
 async def set_enabled(database: Database, flow: str, *, enabled: bool) -> bool:
     """Enable or disable a flow. False when there is none of that name."""
     async with database.begin() as connection:
@@ -237,20 +135,27 @@ async def raise_all(
         after = row.last
 
 
-async def to_be_raised(database: Database) -> dict[str, int]:
-    """Flows whose active version still has to be raised for every mirrored record: flow -> version."""
+class ToRaise(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow whose active version still has to be raised."""
+
+    version: int
+    remap: Remap
+
+
+async def to_be_raised(database: Database) -> dict[str, ToRaise]:
+    """Flows whose active version still has to be raised for mirrored records, by name."""
     async with database.begin() as connection:
         rows = await connection.execute(
-            sa.select(flows.c.flow, flows.c.active_version).where(
+            sa.select(flows.c.flow, flows.c.active_version, flows.c.remap).where(
                 flows.c.active_version.is_not(None),
                 flows.c.raised_version.is_distinct_from(flows.c.active_version),
             )
         )
-        return {row.flow: row.active_version for row in rows}
+        return {row.flow: ToRaise(version=row.active_version, remap=row.remap) for row in rows}
 
 
 async def mark_raised(database: Database, flow: str, version: int) -> None:
-    """Every mirrored record was raised for this version."""
+    """What had to be raised for this version is raised."""
     async with database.begin() as connection:
         await connection.execute(
             sa.update(flows)
@@ -269,27 +174,6 @@ async def load_lookups(database: Database, names: Collection[str] | None = None)
     async with database.begin() as connection:
         rows = await connection.execute(statement)
         return {row.lookup: decode(row.rows.encode()) for row in rows}
-
-
-async def _save_lookups(
-    connection: AsyncConnection, tables: Mapping[str, Mapping[str, Any]], users: Mapping[str, Collection[str]]
-) -> list[str]:
-    changed: list[str] = []
-    for name, rows in sorted(tables.items()):
-        statement = insert(lookups).values(lookup=name, rows=rows)
-        result = await connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=["lookup"],
-                set_={"rows": statement.excluded.rows, "updated_at": sa.func.now()},
-                where=lookups.c.rows != statement.excluded.rows,
-            ).returning(lookups.c.lookup)  # the driver counts no rows of an insert
-        )
-        if result.first() is not None:
-            changed.append(name)
-            await connection.execute(
-                sa.update(flows).where(flows.c.flow.in_(users.get(name, ()))).values(raised_version=None)
-            )
-    return changed
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):

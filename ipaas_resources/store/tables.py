@@ -5,6 +5,8 @@ Every table that speaks of records carries `scope` in its key: the same number i
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
@@ -23,6 +25,23 @@ def _queue(fillfactor: int) -> dict[str, str]:
         "autovacuum_vacuum_threshold": "1000",
         "autovacuum_vacuum_cost_delay": "1",
     }
+
+
+def _version_columns() -> list[sa.Column[Any]]:
+    """What is kept of every version of a document; versions are inserted and read, by privilege never changed."""
+    return [
+        sa.Column("version", sa.Integer, primary_key=True),
+        sa.Column("text", sa.Text, nullable=False),  # as it was written: `export` gives it back byte for byte
+        sa.Column(
+            "file", sa.Text, nullable=False, server_default=""
+        ),  # the file's name, where it came from one
+        sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("origin", sa.Text, nullable=False),  # file | console | api
+        sa.Column("reason", sa.Text, nullable=False, server_default=""),
+        # [{"op", "path", "before", "after"}, ...] against the version before, see mappings/difference.py
+        sa.Column("diff", JSONB, nullable=False, server_default=sa.text("'[]'::jsonb")),
+        sa.Column("created_at", _time, nullable=False, server_default=_now),
+    ]
 
 
 # --- registry ---------------------------------------------------------------------------------------------------
@@ -46,6 +65,8 @@ flows = sa.Table(
     sa.Column("active_version", sa.Integer),
     #: The version for which every mirrored record was raised; another than the active one: that is still to be done.
     sa.Column("raised_version", sa.Integer),
+    #: Which mirrored records are raised for it: changed (those it writes otherwise) | none | all.
+    sa.Column("remap", sa.Text, nullable=False, server_default="changed"),
     sa.Column("enabled", sa.Boolean, nullable=False, server_default=sa.true()),
     sa.Column("source_system", sa.Text, nullable=False),
     sa.Column("source_entity", sa.Text, nullable=False),
@@ -57,20 +78,26 @@ flow_versions = sa.Table(
     "flow_versions",
     metadata,
     sa.Column("flow", sa.Text, sa.ForeignKey("flows.flow"), primary_key=True),
-    sa.Column("version", sa.Integer, primary_key=True),
-    sa.Column("text", sa.Text, nullable=False),
-    sa.Column("actor", sa.Text, nullable=False),
-    sa.Column("origin", sa.Text, nullable=False),  # file | console | api
-    sa.Column("reason", sa.Text, nullable=False, server_default=""),
-    sa.Column("created_at", _time, nullable=False, server_default=_now),
+    *_version_columns(),
+    # The version of the expression checker that let it pass; loading checks again with the one that runs.
+    sa.Column("checker", sa.Integer, nullable=False, server_default="1"),
 )
 
 lookups = sa.Table(
     "lookups",
     metadata,
     sa.Column("lookup", sa.Text, primary_key=True),
+    # The rows of the active version: mapping reads them for every batch.
     sa.Column("rows", JSONB, nullable=False),
+    sa.Column("active_version", sa.Integer),
     sa.Column("updated_at", _time, nullable=False, server_default=_now),
+)
+
+lookup_versions = sa.Table(
+    "lookup_versions",
+    metadata,
+    sa.Column("lookup", sa.Text, sa.ForeignKey("lookups.lookup"), primary_key=True),
+    *_version_columns(),
 )
 
 schema_snapshots = sa.Table(

@@ -1,5 +1,7 @@
 """The guarded operators that compiled expressions call: null-safe, never float, bounded in size.
 
+Each takes `steps` last: what is left of the evaluation, where that is counted. Only large operands charge.
+
 Null: arithmetic with null is null; <, <=, >, >= with null are false; == and != compare null like any value.
 Numbers: int and Decimal, decimal128-like: results keep 34 digits, halves round to even there (`round` rounds half up).
 """
@@ -13,21 +15,30 @@ from typing import TYPE_CHECKING, Final, NoReturn
 if TYPE_CHECKING:
     from ipaas_resources.core.values import Value
 from mappings.expressions.guards import (
+    BEYOND_DECIMALS,
     EXACT,
     MAX_BITS,
+    MAX_ITEMS,
+    MAX_TEXT,
     RuleError,
+    Steps,
     bounded,
+    cannot,
     canonical,
-    capped,
+    capped_list,
+    charge,
+    charge_copy,
+    charge_items,
+    checked_list,
     checked_number,
-    checked_text,
     kind_name,
     too_large,
 )
 
 DIGITS: Final = 34  # of a Decimal result
 MAX_POWER: Final = 10_000
-_LONGEST_LIST: Final = 1_000
+_WIDE: Final = 1 << 512  # an integer beyond it is slow to multiply and to divide
+_WIDE_FOR_DECIMALS: Final = 1 << 128  # ... is slow to turn into a Decimal
 
 # Exponents stay within what core.values.canonical_number stores.
 CONTEXT: Final = decimal.Context(
@@ -39,72 +50,122 @@ CONTEXT: Final = decimal.Context(
 )
 
 
-def _cannot(action: str, a: object, b: object) -> NoReturn:
-    names = kind_name(a), kind_name(b)
-    if "text" in names and "a number" in names:
-        raise RuleError("type", f"cannot {action} text and a number; turn one with number(...) or text(...)")
-    raise RuleError("type", f"cannot {action} {names[0]} and {names[1]}")
-
-
-def _decimals(action: str, a: Value, b: Value) -> None:
+def _decimals(action: str, a: Value, b: Value, steps: Steps | None) -> None:
     # Both must be numbers, at least one of them a Decimal or about to become one.
     for value in (a, b):
         if type(value) is int:
-            bounded(value)
+            if not -_WIDE_FOR_DECIMALS < value < _WIDE_FOR_DECIMALS:
+                _as_decimal(value, steps)
         elif type(value) is not Decimal:
-            _cannot(action, a, b)
+            cannot(action, a, b)
+
+
+def _as_decimal(value: int, steps: Steps | None) -> None:
+    """The price of turning a wide integer into a Decimal."""
+    if not -BEYOND_DECIMALS < value < BEYOND_DECIMALS:
+        bounded(value)
+        _overflow()
+    charge(steps, value.bit_length() >> 8)
+
+
+def _is_wide(a: int, b: int) -> bool:
+    return not (-_WIDE < a < _WIDE and -_WIDE < b < _WIDE)
+
+
+_WIDE_STEPS: Final = 4
 
 
 def _overflow() -> NoReturn:
     too_large("a number grew too large")
 
 
-def add(a: Value, b: Value) -> Value:
-    """A + b of numbers, or of texts."""
+def add(a: Value, b: Value, steps: Steps | None = None) -> Value:
+    """A + b of numbers, of texts, or of lists."""
     if a is None or b is None:
         return None
     if type(a) is str and type(b) is str:
-        return capped(a + b)
+        if len(a) + len(b) > MAX_TEXT:
+            too_large(f"a text would grow beyond {MAX_TEXT} characters")
+        if steps is not None:
+            charge_copy(steps, len(a) + len(b))
+        return a + b
     if type(a) is int and type(b) is int:
         return bounded(a + b)
-    _decimals("add", a, b)
+    if type(a) is list and type(b) is list:
+        charge_items(steps, len(a) + len(b))
+        return capped_list(checked_list(a) + checked_list(b))
+    if type(a) is not Decimal or type(b) is not Decimal:
+        _decimals("add", a, b, steps)
     try:
         return CONTEXT.add(a, b)
     except decimal.DecimalException:
         _overflow()
 
 
-def subtract(a: Value, b: Value) -> Value:
+def subtract(a: Value, b: Value, steps: Steps | None = None) -> Value:
     """A - b."""
     if a is None or b is None:
         return None
     if type(a) is int and type(b) is int:
         return bounded(a - b)
-    _decimals("subtract", a, b)
+    if type(a) is not Decimal or type(b) is not Decimal:
+        _decimals("subtract", a, b, steps)
     try:
         return CONTEXT.subtract(a, b)
     except decimal.DecimalException:
         _overflow()
 
 
-def multiply(a: Value, b: Value) -> Value:
-    """A * b of numbers; text is never repeated."""
+def multiply(a: Value, b: Value, steps: Steps | None = None) -> Value:
+    """A * b of numbers; a text or a list times a whole number is repeated."""
     if a is None or b is None:
         return None
     if type(a) is int and type(b) is int:
-        return bounded(bounded(a) * bounded(b))
-    _decimals("multiply", a, b)
+        if _is_wide(a, b):
+            return _multiply_wide(a, b, steps)
+        return bounded(a * b)
+    if type(a) in _REPEATED and type(b) is int:
+        return _repeat(a, b, steps)
+    if type(b) in _REPEATED and type(a) is int:
+        return _repeat(b, a, steps)
+    if type(a) is not Decimal or type(b) is not Decimal:
+        _decimals("multiply", a, b, steps)
     try:
         return CONTEXT.multiply(a, b)
     except decimal.DecimalException:
         _overflow()
 
 
-def divide(a: Value, b: Value) -> Value:
+def _multiply_wide(a: int, b: int, steps: Steps | None) -> int:
+    charge(steps, _WIDE_STEPS)
+    if a.bit_length() + b.bit_length() > MAX_BITS + 1:
+        too_large(f"an integer would grow beyond {MAX_BITS} bits")
+    return bounded(a * b)
+
+
+_REPEATED: Final = frozenset({str, list})
+
+
+def _repeat(many: str | list[Value], count: int, steps: Steps | None) -> Value:
+    times = max(0, count)
+    if type(many) is str:
+        if len(many) * times > MAX_TEXT:
+            too_large(f"a text would grow beyond {MAX_TEXT} characters")
+        charge_copy(steps, len(many) * times)
+    else:
+        if len(many) * times > MAX_ITEMS:
+            too_large(f"a list would grow beyond {MAX_ITEMS} items")
+        charge_items(steps, len(many) * times)
+    # An empty text is not repeated at all: the count may be too large for an index.
+    return many * times if many else many[:]
+
+
+def divide(a: Value, b: Value, steps: Steps | None = None) -> Value:
     """A / b, a Decimal with up to 34 digits."""
     if a is None or b is None:
         return None
-    _decimals("divide", a, b)
+    if type(a) is not Decimal or type(b) is not Decimal:
+        _decimals("divide", a, b, steps)
     if not b:
         raise RuleError("zero", "a division by zero; test the divisor first: a / b if b else null")
     try:
@@ -113,15 +174,19 @@ def divide(a: Value, b: Value) -> Value:
         _overflow()
 
 
-def floor_divide(a: Value, b: Value) -> Value:
+def floor_divide(a: Value, b: Value, steps: Steps | None = None) -> Value:
     """A // b, rounded towards minus infinity for integers and Decimals alike."""
     if a is None or b is None:
         return None
-    _decimals("divide", a, b)
+    integers = type(a) is int and type(b) is int
+    if not integers:
+        _decimals("divide", a, b, steps)
     if not b:
         raise RuleError("zero", "a division by zero; test the divisor first: a // b if b else null")
-    if type(a) is int and type(b) is int:
-        return a // b
+    if integers:
+        if _is_wide(a, b):
+            charge(steps, _WIDE_STEPS)
+        return bounded(a) // bounded(b)
     try:
         whole = EXACT.divide_int(a, b)
         rest = EXACT.remainder(a, b)
@@ -132,15 +197,19 @@ def floor_divide(a: Value, b: Value) -> Value:
     return bounded(int(whole))
 
 
-def modulo(a: Value, b: Value) -> Value:
+def modulo(a: Value, b: Value, steps: Steps | None = None) -> Value:
     """A % b of numbers, with the sign of b; texts are not formatted."""
     if a is None or b is None:
         return None
-    _decimals("divide", a, b)
+    integers = type(a) is int and type(b) is int
+    if not integers:
+        _decimals("divide", a, b, steps)
     if not b:
         raise RuleError("zero", "a division by zero; test the divisor first: a % b if b else null")
-    if type(a) is int and type(b) is int:
-        return a % b
+    if integers:
+        if _is_wide(a, b):
+            charge(steps, _WIDE_STEPS)
+        return bounded(a) % bounded(b)
     try:
         rest = EXACT.remainder(a, b)
         if rest and (rest < 0) != (b < 0):
@@ -150,11 +219,12 @@ def modulo(a: Value, b: Value) -> Value:
         _overflow()
 
 
-def power(a: Value, b: Value) -> Value:
+def power(a: Value, b: Value, steps: Steps | None = None) -> Value:
     """A ** b for whole exponents up to 10,000."""
     if a is None or b is None:
         return None
-    _decimals("raise", a, b)
+    if type(a) is not int or type(b) is not int:
+        _decimals("raise", a, b, steps)
     if type(b) is not int:
         raise RuleError("type", "an exponent is a whole number")
     if abs(b) > MAX_POWER:
@@ -162,9 +232,11 @@ def power(a: Value, b: Value) -> Value:
     if type(a) is int and b >= 0:
         if a.bit_length() * b > MAX_BITS + 64:
             too_large(f"an integer would grow beyond {MAX_BITS} bits")
+        charge(steps, _WIDE_STEPS)
         return bounded(a**b)
     if not a and b <= 0:
         raise RuleError("zero", "zero cannot be raised to this exponent")
+    charge(steps, _WIDE_STEPS)
     try:
         return CONTEXT.power(a, b)
     except decimal.DecimalException:
@@ -184,67 +256,6 @@ def positive(a: Value) -> Value:
     return None if a is None else checked_number(a)
 
 
-_NUMBERS: Final = frozenset({int, Decimal})
-
-
-def _comparable(a: Value, b: Value) -> bool:
-    if a is None or b is None:
-        return False
-    kind = type(a)
-    if (kind is str and type(b) is str) or (kind in _NUMBERS and type(b) in _NUMBERS):
-        return True
-    _cannot("compare", a, b)
-
-
-def less(a: Value, b: Value) -> bool:
-    """A < b of two numbers or two texts; false with null."""
-    return _comparable(a, b) and bool(a < b)
-
-
-def less_or_equal(a: Value, b: Value) -> bool:
-    """A <= b of two numbers or two texts; false with null."""
-    return _comparable(a, b) and bool(a <= b)
-
-
-def greater(a: Value, b: Value) -> bool:
-    """A > b of two numbers or two texts; false with null."""
-    return _comparable(a, b) and bool(a > b)
-
-
-def greater_or_equal(a: Value, b: Value) -> bool:
-    """A >= b of two numbers or two texts; false with null."""
-    return _comparable(a, b) and bool(a >= b)
-
-
-def equal(a: Value, b: Value) -> bool:
-    """A == b of plain values; values of two kinds are never equal, true is not 1."""
-    if type(a) is type(b) or (type(a) in _NUMBERS and type(b) in _NUMBERS):
-        if type(a) is list or type(a) is dict:
-            _cannot("compare", a, b)
-        return bool(a == b)
-    return False
-
-
-def unequal(a: Value, b: Value) -> bool:
-    """A != b of plain values."""
-    return not equal(a, b)
-
-
-def inside(a: Value, b: Value) -> bool:
-    """A in b: a value in a list (null too, where the list names it), or a text within a text; else false with null."""
-    if b is None:
-        return False
-    if type(b) is list:
-        if len(b) > _LONGEST_LIST:
-            too_large(f"a list is longer than {_LONGEST_LIST} items")
-        return any(equal(a, item) for item in b)
-    if a is None:
-        return False
-    if type(a) is str and type(b) is str:
-        return checked_text(a) in checked_text(b)
-    raise RuleError("type", f"cannot look for {kind_name(a)} in {kind_name(b)}")
-
-
 def number_result(value: Value) -> Value:
     """The result of a math rule in its canonical form: whole numbers as int, no trailing zeros."""
     if value is None:
@@ -254,10 +265,3 @@ def number_result(value: Value) -> Value:
     if type(value) is int:
         return bounded(value)
     raise RuleError("type", f"the result must be a number, it is {kind_name(value)}")
-
-
-def any_result(value: Value) -> Value:
-    """The result of a python rule in its canonical form."""
-    if type(value) is Decimal or type(value) is int:
-        return number_result(value)
-    return value

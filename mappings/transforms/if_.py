@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mappings.expressions.emit import emit
 from mappings.expressions.language import Expression, source_names
+from mappings.rule_input import RuleWithInput
 from mappings.rules import AnyRule, Rule
 from mappings.transforms.direct import Const
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from mappings.kinds import Gives, SourceTypes
 
 
-class If(Rule):
+class If(RuleWithInput):
     """One rule or another."""
 
     word: ClassVar[str] = "if"
@@ -29,12 +30,13 @@ class If(Rule):
 
     def compile(self, code: Code) -> str:
         """A conditional expression."""
-        condition = emit(self.condition, code)
+        condition = emit(self.condition, code, self.input(code))
         return f"({self.then.compile(code)} if {condition} else {self.otherwise.compile(code)})"
 
     def explain(self) -> str:
         """In words."""
-        return f"{self.then.explain()} if {self.condition.source}, else {self.otherwise.explain()}"
+        condition = f"{self.condition.source}{self.input_explained()}"
+        return f"{self.then.explain()} if {condition}, else {self.otherwise.explain()}"
 
     def gives(self, types: SourceTypes) -> Gives:
         """What either rule gives."""
@@ -42,10 +44,11 @@ class If(Rule):
 
     def reads(self) -> Iterator[str]:
         """The names in the condition."""
-        yield from source_names(self.condition)
+        yield from self.without_input(source_names(self.condition))
 
     def parts(self) -> Iterator[tuple[str, Rule]]:
-        """Both rules."""
+        """The input and both rules."""
+        yield from self.input_parts()
         yield "then", self.then
         yield "else", self.otherwise
 

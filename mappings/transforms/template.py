@@ -1,7 +1,8 @@
 """`template`: text with source values in it.
 
-`{field}`, `{record[Any name]}`, `{$scope}`, `{$id}`, and in lines `{parent[Any name]}`; `{{` and `}}` are braces;
-everything else is text. One pass: what a value holds is never looked at again. Null is empty text.
+`{field}`, `{record[Any name]}`, `{$scope}`, `{$id}`, and in lines `{parent[Any name]}`; `{value}` is the rule's input
+where it has `of`; `{{` and `}}` are braces; everything else is text. One pass: what a value holds is never looked at
+again. Null is empty text.
 """
 
 from __future__ import annotations
@@ -12,16 +13,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 from pydantic import AfterValidator
 
 from ipaas_resources.core.values import escape_text
-from mappings.expressions.guards import MAX_TEXT, as_text, capped
-from mappings.kinds import TEXT, Gives, SourceTypes
-from mappings.rules import Rule
+from mappings.expressions.guards import MAX_TEXT, as_text, capped, put_together
+from mappings.kinds import TEXT, Gives, SourceTypes, characters, text_length, text_of
+from mappings.rule_input import INPUT, RuleWithInput
 from mappings.transforms.direct import checked_source_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mappings.codegen import Code
+    from mappings.rules import Rule
 
+_FEW_PARTS = 16
 _PIECE = re.compile(
     r"\{\{|\}\}|\{(?:(?P<name>[^\W\d]\w*)|(?P<holder>record|parent)\[(?P<any>[^\]]+)\]|(?P<own>\$scope|\$id))\}|(?P<open>\{)"
 )
@@ -67,7 +70,7 @@ def _checked_template(template: str) -> str:
     return template
 
 
-class Template(Rule):
+class Template(RuleWithInput):
     """Text with source values in it."""
 
     word: ClassVar[str] = "template"
@@ -76,29 +79,51 @@ class Template(Rule):
 
     def compile(self, code: Code) -> str:
         """The pieces, joined."""
+        given = self.input(code)
+        if given and INPUT not in self._names():
+            raise ValueError("the rule has of:, and its template does not read it; write {value}")
+        kept = code.temporary() if given and not given.isidentifier() else given
         convert = code.helper(as_text)
         parts = []
         for piece, is_source in template_pieces(self.template):
             if is_source:
-                value = code.read(piece)
+                value = kept if given and piece == INPUT else code.read(piece)
                 parts.append(f"({value} if {value}.__class__ is text_type else {convert}({value}))")
             else:
                 parts.append(code.constant(piece))
         if not parts:
             return "''"
-        return f"{code.helper(capped)}(''.join(({', '.join(parts)},)))"
+        if len(parts) > _FEW_PARTS:
+            # Their length is known before the text is made: every field may hold a long one.
+            text = f"{code.helper(put_together)}(({', '.join(parts)},))"
+        else:
+            text = f"{code.helper(capped)}(''.join(({', '.join(parts)},)))"
+        return f"({kept} := {given}, {text})[1]" if kept != given else text
 
     def explain(self) -> str:
         """In words."""
-        return f"the text {self.template!r} with the values filled in"
+        return f"the text {self.template!r} with the values filled in{self.input_explained()}"
 
     def gives(self, types: SourceTypes) -> Gives:
-        """Text."""
-        del types
-        return TEXT
+        """Text, no longer than its parts together."""
+        longest = 0
+        types = self.input_types(types)
+        for piece, is_source in template_pieces(self.template):
+            length = text_length(types.of(piece)) if is_source else characters(piece)
+            if length is None:
+                return TEXT
+            longest += length
+        return text_of(longest)
 
     def reads(self) -> Iterator[str]:
         """The names in the braces."""
+        yield from self.without_input(self._names())
+
+    def parts(self) -> Iterator[tuple[str, Rule]]:
+        """The input."""
+        yield from self.input_parts()
+
+    def _names(self) -> Iterator[str]:
         yield from (piece for piece, is_source in template_pieces(self.template) if is_source)
 
 

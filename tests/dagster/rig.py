@@ -17,10 +17,11 @@ from ipaas_assets.sync.engine import Engine
 from ipaas_assets.sync.model import Options
 from ipaas_resources.core.platform import run_async
 from ipaas_resources.settings import Settings
-from ipaas_resources.store import registry
+from ipaas_resources.store import registry, versions
 from ipaas_resources.store.database import Database
-from ipaas_resources.store.registry import NewFlow, Saved, StoredSystem
+from ipaas_resources.store.registry import StoredSystem
 from ipaas_resources.store.server import DatabaseUrls
+from ipaas_resources.store.versions import About, NewFlow, Saved
 from tests.sync.product import CUSTOMER, Product
 
 CUSTOMERS = """
@@ -124,9 +125,12 @@ class Installation(Platform):
 
         async def work() -> list[Saved]:
             async with self.database() as database:
-                return await registry.save_flows(
-                    database, [_new_flow(text) for text in texts], actor="test", origin="file"
+                saved = await versions.save_documents(
+                    database,
+                    [_new_flow(text) for text in texts],
+                    about=About(actor="test", origin="file"),
                 )
+                return saved.flows
 
         return run_async(work())
 
@@ -174,7 +178,6 @@ def _new_flow(text: str) -> NewFlow:
         source_system="bc",
         source_entity="salesCustomers",
         exclusive_group=None,
-        targets=[],
     )
 
 

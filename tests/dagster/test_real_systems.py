@@ -8,7 +8,8 @@ import dagster as dg
 
 from definitions import make_definitions
 from ipaas_assets.resources import Platform
-from ipaas_assets.sync.apply import apply_folder, apply_systems
+from ipaas_assets.sync.apply import apply_folder
+from ipaas_assets.sync.systems import apply_systems
 from ipaas_resources.core.platform import run_async
 from ipaas_resources.settings import Settings
 from ipaas_resources.store.server import DatabaseUrls

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from console.cli.commands import doctor, run
+from console.cli.values import shown
 from console.processes import TERMINATED, Processes
 from ipaas_assets.sync.model import Counts
 
@@ -28,13 +29,13 @@ async def test_a_system_that_does_not_answer_is_a_failure_of_its_own(monkeypatch
 
 def test_values_are_shown_as_they_are_and_decimals_as_numbers(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
-    assert run._shown("Zürich 東京") == '"Zürich 東京"'
-    assert run._shown(Decimal("12.50")) == "12.50"
+    assert shown("Zürich 東京") == '"Zürich 東京"'
+    assert shown(Decimal("12.50")) == "12.50"
 
 
 def test_a_terminal_that_lacks_a_character_shows_its_escape(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="cp1252"))
-    assert run._shown("Zürich 東") == '"Zürich \\u6771"'
+    assert shown("Zürich 東") == '"Zürich \\u6771"'
 
 
 @pytest.mark.parametrize(

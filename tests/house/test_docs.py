@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ipaas_assets.sync.apply import load_systems
+from ipaas_assets.sync.systems import load_systems
 from ipaas_resources.connectors import registry
 from ipaas_resources.connectors.base import SystemDocument
 

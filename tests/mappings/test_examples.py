@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from mappings.examples import run_examples
-from mappings.load import LoadedFlow, load_folder, load_lookups
+from mappings.load import LoadedFlow, load_folder
+from mappings.lookup_tables import load_lookups
 from tests.mappings.making import load
 
 ROOM = Path(__file__).resolve().parents[2] / "mappings"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ipaas_resources.core.errors import ConfigurationError
 from ipaas_resources.core.values import encode
 from mappings.faults import FlowErrors
-from mappings.load import load_flow, load_folder, load_lookup, load_lookups
+from mappings.load import load_flow, load_folder
+from mappings.lookup_tables import load_lookup, load_lookups
 from tests.mappings.making import HEAD, load, outcome
 
 GOOD = HEAD + "    fields: {name: displayName}\n"
@@ -116,7 +117,7 @@ def test_a_duplicate_key_is_refused_with_both_lines_and_the_rest_is_checked_too(
         "f.yaml:10: targets.account.fields.name: 'name' stands here a second time; it was set in line 9",
         (
             "f.yaml:11: targets.account.fields.other: 'maths' is no rule; did you mean math? "
-            "Valid: const, date, direct, if, lookup, math, python, ref, template"
+            "Valid: const, date, direct, if, lookup, math, python, ref, template, unit"
         ),
     ]
 
@@ -129,7 +130,7 @@ source: {system: bc, entity: customers, scopes: some}
 trigger: {webhook: yes, poll: {min: 15x, max: 15m}, schedule: "0 25 * * 0"}
 lane: realtme
 window: {days: mon-fry, from: "7:00", tz: Europe/Lundon}
-when: blocked.strip() == ""
+when: blocked.name == ""
 sla: {max_age: 0h}
 reverse_of: nobody
 targets:
@@ -154,7 +155,7 @@ targets:
         "f.yaml:6: window.days: days are written mon-fri or mon,wed. Valid: mon, tue, wed, thu, fri, sat, sun",
         'f.yaml:6: window.from: a time of day is text such as "07:00"',
         "f.yaml:6: window.tz: 'Europe/Lundon' is no time zone; use a name like Europe/London or UTC",
-        "f.yaml:7: when: an expression cannot use attribute access with a point; write upper(x) instead of x.upper()",
+        "f.yaml:7: when: an expression cannot use attribute access with a point; a method is called with brackets, such as x.upper()",
         "f.yaml:8: sla.max_age: this is no duration; write a number and s, m, h or d, such as 15s or 4h",
         "f.yaml:9: reverse_of: a flow and its target are named flow.target, in lower snake case",
         "f.yaml:11: targets.account.entity: is missing",
@@ -178,7 +179,7 @@ targets:
         (
             "{}",
             "",
-            "an empty mapping is no rule. Valid: const, date, direct, if, lookup, math, python, ref, template",
+            "an empty mapping is no rule. Valid: const, date, direct, if, lookup, math, python, ref, template, unit",
         ),
         (
             "{lookup: t, template: x, of: a}",
@@ -195,7 +196,7 @@ targets:
         (
             "{lookup: t, off: a, of: b, missing: flag}",
             ".off",
-            "'off' is not a word of this place; did you mean of? Valid: owner, lookup, of, missing, as",
+            "'off' is not a word of this place; did you mean of? Valid: owner, too_long, unfit_characters, lookup, of, missing, as",
         ),
         (
             '{template: "{city.upper()}"}',
@@ -217,7 +218,11 @@ targets:
         ),
         ("{math: 5}", ".math", "an expression is text; put it in quotes"),
         ("{math: 'rund(a, 2)'}", ".math", "there is no function 'rund'; did you mean round?"),
-        ("{math: 'round()'}", ".math", "round does not take 0 values: round(x, n): x with n decimals (0)"),
+        (
+            "{math: 'round()'}",
+            ".math",
+            "round does not take 0 values: round(x, n, mode): x with n decimals (0)",
+        ),
         ("{if: a, then: b, else: {maths: 1}}", ".else", "'maths' is no rule; did you mean math?"),
         (
             "{ref: other, of: a}",
@@ -296,9 +301,9 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         load_folder(tmp_path / "nowhere")
 
 
-def test_a_lookup_table_is_its_first_two_columns_without_the_header(tmp_path):
+def test_a_lookup_table_is_its_two_columns_without_the_header_and_remarks(tmp_path):
     file = tmp_path / "units.csv"
-    file.write_text('\ufeffcode,unit,remark\nPCS,each,x\n"a,b","line\nbreak",y\n\nEMPTY,,\n')
+    file.write_text('\ufeffcode,unit,people:remark\nPCS,each,x\n"a,b","line\nbreak",y\n\nEMPTY,,\n')
     assert load_lookup(file) == {"PCS": "each", "a,b": "line\nbreak", "EMPTY": ""}
     assert load_lookups(tmp_path) == {"units": load_lookup(file)}
 

@@ -387,4 +387,5 @@ def test_transforms_are_found_by_being_there():
         "date",
         "python",
         "ref",
+        "unit",
     }

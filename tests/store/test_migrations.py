@@ -57,6 +57,8 @@ def test_an_upgrade_of_a_current_database_changes_nothing(fresh_database):
         "TRUNCATE sync_events",
         "UPDATE flow_versions SET text = ''",
         "DELETE FROM flow_versions",
+        "UPDATE lookup_versions SET text = ''",
+        "DELETE FROM lookup_versions",
         "DROP TABLE sync_events",
         "ALTER TABLE sync_events DISABLE TRIGGER ALL",
         "CREATE TABLE mine (id integer)",

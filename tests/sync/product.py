@@ -77,6 +77,7 @@ class Product:
         faults: Faults | None = None,
         page: int = 3,
         batch: int = 4,
+        find: int = 5,
         schema: EntitySchema = CUSTOMER,
         versions: str = "opaque",
     ) -> None:
@@ -89,8 +90,8 @@ class Product:
                 "create": create,
                 "natural_key": ("number",),
                 "write_batch": batch,
-                "find_batch": 5,
-                "read_batch": 5,
+                "find_batch": find,
+                "read_batch": find,
                 "page_size": page,
                 "conditional_updates": True,
                 "returns_document": True,
@@ -226,16 +227,12 @@ class Product:
         self.calls.append("find")
         self._calls += 1
         self._may_be_busy()
-        return [
-            [
-                self._found(scope, record)
-                for (at, record), document in self.records.items()
-                if at == scope
-                and self._calls >= self._visible[at, record]
-                and tuple(document.get(field) for field in fields) == value
-            ]
-            for value in values
-        ]
+        found: dict[tuple[Any, ...], list[Found]] = {value: [] for value in values}
+        for (at, record), document in self.records.items():
+            value = tuple(document.get(field) for field in fields)
+            if value in found and at == scope and self._calls >= self._visible[at, record]:
+                found[value].append(self._found(scope, record))
+        return [found[value] for value in values]
 
     def open_file(self, file: Any, scope: str) -> AsyncIterator[bytes]:
         raise AssertionError("no files here")

@@ -16,9 +16,10 @@ from ipaas_assets.sync.run import RunResult, run_flow
 from ipaas_resources.connectors.base import SystemDocument
 from ipaas_resources.core.clock import SeededIds, SystemClock
 from ipaas_resources.core.limits import Unlimited
-from ipaas_resources.store import registry
+from ipaas_resources.store import registry, versions
 from ipaas_resources.store.database import Database
-from ipaas_resources.store.registry import NewFlow, StoredSystem
+from ipaas_resources.store.registry import StoredSystem
+from ipaas_resources.store.versions import About, NewFlow, Remap
 from mappings.compiler import compile_flow
 from mappings.load import load_flow
 from tests.sync.product import Product
@@ -73,11 +74,11 @@ class Rig:
         self.engine = engine
         return engine
 
-    async def apply(self, text: str) -> None:
+    async def apply(self, text: str, *, remap: Remap = "changed") -> None:
         """Store a flow and make it active."""
         flow = load_flow(text, name="test.yaml")
         compile_flow(flow)
-        await registry.save_flows(
+        await versions.save_documents(
             self.database,
             [
                 NewFlow(
@@ -86,11 +87,10 @@ class Rig:
                     source_system=flow.source.system,
                     source_entity=flow.source.entity,
                     exclusive_group=None,
-                    targets=[],
                 )
             ],
-            actor="test",
-            origin="file",
+            about=About(actor="test", origin="file"),
+            remap=remap,
         )
         await self.open()
 

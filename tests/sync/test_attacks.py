@@ -14,7 +14,8 @@ from ipaas_resources.core.errors import (
     UnknownOutcomeError,
 )
 from ipaas_resources.core.records import Change, ChangeKind, Outcome, Page, WriteResult
-from ipaas_resources.store import registry
+from ipaas_resources.store import registry, versions
+from ipaas_resources.store.versions import About, NewLookup
 from tests.sync.product import CUSTOMER, Faults, Product
 from tests.sync.rig import flow, rig
 from tests.sync.test_engine import fill
@@ -374,19 +375,20 @@ async def test_a_slow_worker_extends_its_lease_and_doubles_nothing(fresh_databas
         assert numbers == sorted(set(numbers)), numbers
 
 
+async def save_names(world, name):
+    table = NewLookup(lookup="names", text=f"key,value\nN,{name}\n", rows={"N": name})
+    await versions.save_documents(world.database, [], [table], about=About(actor="test", origin="file"))
+
+
 async def test_a_changed_lookup_table_reaches_workers_that_were_open_before(fresh_database):
     async with rig(fresh_database) as world:
         erp, crm = world.products["erp"], world.products["crm"]
         erp.put("a", number="1", name="N", balance=D(1))
-        await registry.save_documents(
-            world.database, [], {"names": {"N": "one"}}, {}, actor="test", origin="file"
-        )
+        await save_names(world, "one")
         await world.apply(flow().replace("name: name", "name: {lookup: names, of: name, missing: flag}"))
         await world.run()
         old = world.engine
-        await registry.save_documents(
-            world.database, [], {"names": {"N": "two"}}, {}, actor="test", origin="file"
-        )
+        await save_names(world, "two")
         await raise_flow(world)
         await run_flow(old, "people", pull=False)
         await world.open()
@@ -422,15 +424,15 @@ async def test_a_crash_between_activation_and_raising_is_made_good_by_the_next_r
         await world.open()
         await world.run()
         (tmp_path / "people.yaml").write_text(flow().replace("name: name", "name: {const: fixed}"))
-        real = registry.raise_all
+        real = registry.to_be_raised
 
         async def die(*a, **k):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(registry, "raise_all", die)
+        monkeypatch.setattr(registry, "to_be_raised", die)
         with pytest.raises(KeyboardInterrupt):
             await ap.apply_folder(world.engine, tmp_path, actor="t")
-        monkeypatch.setattr(registry, "raise_all", real)
+        monkeypatch.setattr(registry, "to_be_raised", real)
         await world.open()
         await world.settle_everything()
         await world.run(mode="full")

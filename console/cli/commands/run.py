@@ -6,10 +6,10 @@ import sys
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from console.cli.opening import engine, run_async
+from console.cli.planned import show_records
+from console.cli.working import working
 from ipaas_assets.sync.dry_run import DryRun, DryRunResult
 from ipaas_assets.sync.model import Counts, Mode
 from ipaas_assets.sync.run import RunResult, run_flow
@@ -46,35 +46,22 @@ def run(flow: str, *, dry_run: bool, full: bool, replan: bool, as_json: bool, sa
         sys.exit(3)
 
 
-def _progress(*, quiet: bool) -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet or not sys.stderr.isatty(),
-    )
-
-
 async def _run(flow: str, mode: Mode, *, quiet: bool) -> RunResult:
     async with engine() as opened:
-        with _progress(quiet=quiet) as progress:
-            task = progress.add_task(f"{flow}: reading")
+        with working(f"{flow}: reading", quiet=quiet) as tell:
 
             def show(counts: Counts) -> None:
-                progress.update(task, description=f"{flow}: {_outcomes(counts.outcomes)}")
+                tell(f"{flow}: {_outcomes(counts.outcomes)}")
 
             return await run_flow(opened, flow, mode=mode, pull=mode != "replan", progress=show)
 
 
 async def _dry_run(flow: str, mode: Mode, samples: int, *, quiet: bool) -> DryRunResult:
     async with engine() as opened:
-        with _progress(quiet=quiet) as progress:
-            task = progress.add_task(f"{flow}: reading")
+        with working(f"{flow}: reading", quiet=quiet) as tell:
 
             def show(read: int) -> None:
-                progress.update(task, description=f"{flow}: {read} records read")
+                tell(f"{flow}: {read} records read")
 
             return await DryRun(opened, flow, mode=mode, samples=samples, progress=show).run()
 
@@ -92,12 +79,6 @@ def _waiting(counts: Counts) -> str:
         (sum(outcomes.values()) - outcomes["parked"] for outcomes in counts.per_target.values()), default=0
     )
     return f", {worked - counts.changed} waiting records worked on" if worked > counts.changed else ""
-
-
-def _shown(value: Any) -> str:
-    """A value as JSON; a character that the terminal cannot show is escaped instead of ending the command."""
-    encoding = sys.stdout.encoding or "utf-8"
-    return encode(value).decode().encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _show_run(result: RunResult, *, as_json: bool) -> None:
@@ -122,18 +103,8 @@ def _show_dry_run(result: DryRunResult, *, as_json: bool) -> None:
     if as_json:
         click.echo(encode(result).decode())
         return
-    click.echo(f"{result.flow}: {result.read} read, {result.reads} reading calls, nothing written")
-    for target, counts in result.counts.items():
-        click.echo(
-            f"  {target}: " + (", ".join(f"{n} would {w}" for w, n in sorted(counts.items())) or "nothing")
-        )
-    for planned in result.samples:
-        scope = f"{planned.scope}/" if planned.scope else ""
-        click.echo(f"  {planned.target} {scope}{planned.record}: would {planned.would}")
-        if planned.reason:
-            click.echo(f"      {planned.reason}")
-        for field, (before, after) in planned.changes.items():
-            click.echo(f"      {field}: {_shown(before)} -> {_shown(after)}")
+    click.echo(f"{result.flow}: nothing was written")
+    show_records(result)
 
 
 COMMANDS = [run]

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from console.cli.opening import engine, run_async
-from ipaas_assets.sync.apply import apply_systems
+from ipaas_assets.sync.systems import apply_systems
 from ipaas_resources.core.errors import ConfigurationError, IpaasError
 from ipaas_resources.store import registry
 

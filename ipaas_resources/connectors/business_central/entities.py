@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 #: A blank enum member: OData has no empty names, so the product sends an encoded space (BC reference 1.4).
 _BLANK = "_x0020_"
 #: Kept in the document, outside the hash.
+_FILE_NAME = "fileName"
 _VOLATILE = {"lastModifiedDateTime", "systemModifiedAt"}
 #: The API queries have no key of their own; their rows are one per customer, one per vendor.
 _KEYLESS = {"customerSales": ("customerId",), "vendorPurchases": ("vendorId",)}
@@ -231,6 +232,8 @@ def _field(
         "volatile": live.name in _VOLATILE,
         "sensitivity": sensitivity.get(live.name) or sensitivity_of(entity, live.name),
     }
+    if live.name == _FILE_NAME:
+        change["characters"] = "file_name"  # others would silently make it filename.txt, see drafts.py
     if live.enum is not None:
         change["enum"] = tuple(decode_member(str(member)) for member in live.enum)
     return msgspec.structs.replace(live, **change)

@@ -10,11 +10,13 @@ from urllib.parse import unquote_plus
 import pytest
 
 from ipaas_resources.connectors.business_central.catalogue import catalogue, entity_id
+from ipaas_resources.connectors.business_central.drafts import _FILE_NAME
 from ipaas_resources.connectors.business_central.entities import decode_member, encode_member
 from ipaas_resources.connectors.business_central.tests import BUYER, DE, UK, ZERO_GUID, Bench, system_document
 from ipaas_resources.connectors.fakes import Fault
 from ipaas_resources.core.errors import ConfigurationError, CredentialsError, RefusedRecordError, SchemaError
 from ipaas_resources.core.records import ChangeKind, file_ref
+from mappings.characters import has_unfit
 
 ENTITIES = Path(__file__).parent / "fixtures" / "entities.json"
 
@@ -104,6 +106,14 @@ class TestDiscovery:
         assert customers.field("id").readonly
         assert customers.field("lastModifiedDateTime").volatile
         assert customers.field("email").sensitivity == "personal"
+
+    async def test_a_file_name_holds_the_characters_that_the_product_takes(self, bench):
+        schema = await bench.connector.schema("document_attachments")
+        assert schema.field("fileName").characters == "file_name"
+        assert schema.field("parentId").characters == "any"
+        for code in range(0x250):
+            taken = _FILE_NAME.fullmatch(chr(code)) is not None
+            assert has_unfit(chr(code), "file_name") != taken, hex(code)
 
     async def test_a_document_carries_its_lines(self, bench):
         for entity, lines in (

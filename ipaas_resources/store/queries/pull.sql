@@ -171,6 +171,52 @@ WITH chunk AS (
 )
 SELECT (SELECT count(*) FROM chunk) AS records, (SELECT max(ARRAY[scope, record]) FROM chunk) AS last
 
+-- name: mirrored_page
+-- The mirrored records of an entity in key order, a page at a time.
+SELECT m.scope, m.record, m.document::text AS document, m.deleted, m.bad_code, m.bad_error
+  FROM mirror m
+ WHERE m.system = :system AND m.entity = :entity AND (m.scope, m.record) > (:after_scope, :after_record)
+   AND (CAST(:scopes AS text[]) IS NULL OR m.scope = ANY(CAST(:scopes AS text[])))
+ ORDER BY m.scope, m.record LIMIT :chunk
+
+-- name: mirrored_count
+SELECT count(*) AS records FROM mirror
+ WHERE system = :system AND entity = :entity
+   AND (CAST(:scopes AS text[]) IS NULL OR scope = ANY(CAST(:scopes AS text[])))
+
+-- name: raise_listed
+-- Batch work for these records of one flow.
+INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, trace_ids)
+SELECT t.flow, t.target, t.scope, t.record, t.target_system, t.target_entity, 2, ARRAY[:trace_id]
+  FROM json_to_recordset(CAST(:items AS json))
+       AS t(flow text, target text, scope text, record text, target_system text, target_entity text)
+ ORDER BY 1, 2, 3, 4
+ON CONFLICT (flow, target, scope, record) DO UPDATE
+   SET generation = w.generation + 1, state = 'due',
+       attempts = CASE WHEN w.state = 'dead' THEN 0 ELSE w.attempts END,
+       due_at = CASE WHEN w.intent IS NULL THEN now() ELSE w.due_at END
+
+-- name: raise_queued
+-- Items that another version of the flow holds or gave up: they are planned again. One that is written at this moment
+-- gets a new generation, so it is due again once that write is settled.
+WITH picked AS (
+    SELECT flow, target, scope, record FROM work_items
+     WHERE flow = :flow AND (lease_token IS NOT NULL OR state <> 'due')
+     ORDER BY flow, target, scope, record FOR UPDATE
+)
+UPDATE work_items w
+   SET generation = w.generation + 1, state = 'due',
+       attempts = CASE WHEN w.state = 'dead' THEN 0 ELSE w.attempts END,
+       due_at = CASE WHEN w.intent IS NULL THEN now() ELSE w.due_at END
+  FROM picked p
+ WHERE w.flow = p.flow AND w.target = p.target AND w.scope = p.scope AND w.record = p.record
+
+-- name: drop_orphans
+-- Work for targets that the flow no longer has: nobody would ever claim it. What may have been sent is kept.
+DELETE FROM work_items
+ WHERE flow = :flow AND target <> ALL(CAST(:targets AS text[])) AND intent IS NULL
+   AND (lease_until IS NULL OR lease_until < now())
+
 -- name: entity_state_read
 SELECT cursor::text AS cursor, scan_number, scan_full, false AS first_scan, last_pull_at, last_complete_at, last_error
   FROM entity_state

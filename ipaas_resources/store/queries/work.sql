@@ -70,7 +70,17 @@ SELECT m.document::text AS document, m.deleted, m.bad_code, m.bad_error, l.state
  ORDER BY i.n
 
 -- name: flow_lock_shared
-SELECT active_version, enabled FROM flows WHERE flow = :flow FOR SHARE
+-- `switching`: writes of the version before are under way; those of this one wait until they are settled or lapsed. Who
+-- works with this version read it after the switch was committed, so it sees every intent that came before the switch.
+SELECT f.active_version, f.enabled,
+       EXISTS (SELECT 1 FROM intents i WHERE i.state = 'open' AND i.flow = f.flow AND i.flow_version <> :version
+                  AND i.lease_until > now()) AS switching
+  FROM flows f WHERE f.flow = :flow FOR SHARE OF f
+
+-- name: older_intents
+-- Writes of another version than this one that are under way, and when the last of them lapses at the latest.
+SELECT count(*) AS intents, coalesce(extract(epoch FROM max(lease_until) - now()), 0) AS seconds
+  FROM intents WHERE state = 'open' AND flow = :flow AND flow_version <> :version AND lease_until > now()
 
 -- name: links_reserve
 -- A record that does not get its row goes to a person before anything is sent: nothing later can fail for one record.
