@@ -204,9 +204,9 @@ async def schema_drift(database: Database, graph: Graph, entity: EntityNode) -> 
             continue
         found = drift(schema_from(rows[0].base.encode()), schema_from(rows[0].schema.encode()))
         added.update(found.added)
-        gone.update(f"{name} (removed)" for name in found.removed)
+        gone.update(f"{name} (removed{found.hint(name)})" for name in found.removed)
         gone.update(found.changed)
-        broken.update(f"{name} ({flow.name})" for name in sorted(_names(found) & used))
+        broken.update(f"{name} ({flow.name}){found.hint(name)}" for name in sorted(_names(found) & used))
     return _drift_verdict(entity, version, age, added=added, gone=gone, broken=broken)
 
 

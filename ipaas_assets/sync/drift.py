@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Final
+
 import msgspec
 
 from ipaas_resources.core.schema import EntitySchema
 from mappings.compiler import CompiledTarget
+from mappings.schema_changes import schema_changes, schema_renames
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,33 +18,38 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()  # "name: text(100) -> text(50)"
+    #: What removed fields have probably become, in words; a proposal for people.
+    renames: Mapping[str, str] = {}
 
     @property
     def breaking(self) -> bool:
         """True when something that was there is gone or different."""
         return bool(self.removed or self.changed)
 
+    def hint(self, name: str) -> str:
+        """What a field has probably become, to follow its name; '' where nobody can tell."""
+        return f", {self.renames[name]}" if name in self.renames else ""
+
+
+#: Changes of a field that a rule which uses it can meet.
+_DIFFERENT: Final = frozenset(
+    {"retyped", "shortened", "lengthened", "members_gone", "members_new", "read_only", "not_creatable"}
+)
+
 
 def drift(before: EntitySchema, after: EntitySchema) -> Drift:
-    """What changed between two snapshots, by field name."""
-    old = {field.name: field for field in before.fields}
-    new = {field.name: field for field in after.fields}
-    changed = []
-    for name in sorted(old.keys() & new.keys()):
-        was, now = old[name], new[name]
-        if (was.type, was.max_length, was.enum) != (now.type, now.max_length, now.enum):
-            changed.append(f"{name}: {_describe(was)} -> {_describe(now)}")
+    """What changed between two snapshots, by field name; fields of lines are not looked at."""
+    changes = [change for change in schema_changes(before, after) if "." not in change.field]
     return Drift(
-        added=tuple(sorted(new.keys() - old.keys())),
-        removed=tuple(sorted(old.keys() - new.keys())),
-        changed=tuple(changed),
+        added=tuple(change.field for change in changes if change.kind == "added"),
+        removed=tuple(change.field for change in changes if change.kind == "removed"),
+        changed=tuple(
+            f"{change.field}: {change.before} -> {change.after}"
+            for change in changes
+            if change.kind in _DIFFERENT
+        ),
+        renames={rename.field: str(rename) for rename in schema_renames(before, after)},
     )
-
-
-def _describe(field: object) -> str:
-    kind = getattr(field, "type", "")
-    length = getattr(field, "max_length", None)
-    return f"{kind}({length})" if length else str(kind)
 
 
 def broken_reason(target: CompiledTarget, source: EntitySchema, into: EntitySchema) -> str | None:
