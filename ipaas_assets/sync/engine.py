@@ -100,6 +100,7 @@ class Engine:
         self.broken: dict[str, str] = {}
         self.lookups: dict[str, dict[str, Any]] = {}
         self._schemas: dict[tuple[str, str], EntitySchema] = {}
+        self._stores_schemas = True
         self._contracts: dict[tuple[str, str], Contract] = {}
         self._baseline: dict[tuple[str, str], EntitySchema] = {}
         self.calls: dict[str, int] = defaultdict(int)
@@ -220,7 +221,8 @@ class Engine:
         key = (system, entity)
         if key not in self._schemas:
             live = await self.live_schema(system, entity)
-            await registry.save_snapshot(self.database, system, live)
+            if self._stores_schemas:
+                await registry.save_snapshot(self.database, system, live)
             self._schemas[key] = live
         return self._schemas[key]
 
@@ -234,6 +236,12 @@ class Engine:
         if known is None:
             return await self.live_schema(system, entity)
         return self._with_sensitivity(system, known.schema)
+
+    def without_storing(self) -> Engine:
+        """This engine for a look: the schemas it meets are not stored as snapshots."""
+        draft = self.assuming({})
+        draft._stores_schemas = False  # noqa: SLF001
+        return draft
 
     def assuming(self, schemas: Mapping[tuple[str, str], EntitySchema]) -> Engine:
         """This engine with these schemas, by system and entity, taken for the live ones: it reads and stores none of them."""

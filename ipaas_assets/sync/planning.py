@@ -67,6 +67,7 @@ async def plan_folder(
         FlowErrors: every fault of every file at once.
         ConfigurationError: the folder holds no flows.
     """
+    engine = engine.without_storing()
     before = engine.calls["read"]
     documents = await read_folder(engine, folder, lookups)
     draft = documents.draft_of(engine)

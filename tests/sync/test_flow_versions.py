@@ -193,7 +193,7 @@ async def test_the_new_version_writes_only_when_the_writes_of_the_old_one_have_e
     async with rig(fresh_database) as world:
         crm = world.products["crm"]
         await world.open()
-        fill(world.products["erp"], 2)
+        fill(world.products["erp"], 1)  # of two, each writer of the old run could take one
         await apply(world, write(tmp_path, flow()))
         order = []
         writing, go_on = asyncio.Event(), asyncio.Event()
@@ -349,6 +349,7 @@ async def test_a_plan_names_rules_and_records_and_stores_nothing(fresh_database,
             "links",
             "sync_events",
             "mirror",
+            "schema_snapshots",
         )
 
         def counts():
@@ -370,6 +371,16 @@ async def test_a_plan_names_rules_and_records_and_stores_nothing(fresh_database,
         assert records.samples[0].changes == {"name": ["Name 3", "three"]}
         assert counts() == before
         assert world.products["crm"].ledger == []
+
+
+async def test_a_plan_of_a_first_flow_leaves_not_even_a_schema_behind(fresh_database, tmp_path):
+    async with rig(fresh_database) as world:
+        await world.open()
+        fill(world.products["erp"], 2)
+        planned = await plan_folder(world.engine, write(tmp_path, flow()))
+        assert planned.flows[0].records.counts == {"copy": {"create": 2}}
+        for table in ("flows", "flow_versions", "schema_snapshots", "mirror", "entity_state", "work_items"):
+            assert world.sql(f"SELECT count(*) FROM {table}") == [(0,)], table
 
 
 async def test_a_plan_equals_what_apply_and_run_then_write_on_ten_thousand_records(fresh_database, tmp_path):
