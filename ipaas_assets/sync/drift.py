@@ -9,7 +9,7 @@ import msgspec
 
 from ipaas_resources.core.schema import EntitySchema
 from mappings.compiler import CompiledTarget
-from mappings.schema_changes import schema_changes, schema_renames
+from mappings.impact.schema_changes import schema_changes, schema_renames
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):

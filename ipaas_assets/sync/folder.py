@@ -12,6 +12,7 @@ from ipaas_assets.sync.engine import ActiveFlow, Engine
 from ipaas_resources.core.errors import ConfigurationError, SchemaError
 from ipaas_resources.store.registry import StoredFlow
 from ipaas_resources.store.versions import NewFlow, NewLookup
+from mappings.checking.validate import Checked, check_flow
 from mappings.compiler import CompiledFlow, compile_flow
 from mappings.examples import run_examples
 from mappings.expressions.language import CHECKER_VERSION
@@ -19,7 +20,6 @@ from mappings.faults import Fault, FlowErrors, unknown_name
 from mappings.load import LoadedFlow, load_folder
 from mappings.lookup_tables import LoadedTable, load_tables
 from mappings.spec import Flow
-from mappings.validate import Checked, check_flow
 
 
 class Documents(msgspec.Struct, kw_only=True):

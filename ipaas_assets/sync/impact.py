@@ -15,15 +15,15 @@ from ipaas_assets.sync.engine import Engine
 from ipaas_resources.core.errors import ConfigurationError, IpaasError
 from ipaas_resources.core.schema import EntitySchema, schema_from
 from ipaas_resources.core.values import Document, Value, decode
-from mappings.catalog import Catalog
+from mappings.checking.validate import validate
 from mappings.compiler import compile_flow
 from mappings.faults import Fault, closest_name
-from mappings.impact import DraftImpact, Impact, draft_impact, impact_of, rule_names
+from mappings.impact.catalog import Catalog
+from mappings.impact.renames import Samples
+from mappings.impact.rule_impact import DraftImpact, Impact, draft_impact, impact_of, rule_names
+from mappings.impact.schema_changes import schema_changes
+from mappings.impact.schema_impact import SchemaImpact, schema_impact
 from mappings.load import load_flow
-from mappings.renames import Samples
-from mappings.schema_changes import schema_changes
-from mappings.schema_impact import SchemaImpact, schema_impact
-from mappings.validate import validate
 
 _SAMPLES = 200  # records of which values are compared
 _LIVE = "live"

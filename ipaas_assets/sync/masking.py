@@ -10,7 +10,15 @@ import msgspec
 from ipaas_assets.sync.plan import MASK
 from ipaas_resources.core.schema import EntitySchema, FieldSchema, Sensitivity
 from ipaas_resources.core.values import Value
-from mappings.traced import ConditionTrace, FieldTrace, LinesTrace, LineTrace, Step, TargetTrace, UsedEntry
+from mappings.tracing.traced import (
+    ConditionTrace,
+    FieldTrace,
+    LinesTrace,
+    LineTrace,
+    Step,
+    TargetTrace,
+    UsedEntry,
+)
 
 _ORDER: Final[Mapping[Sensitivity, int]] = {"none": 0, "personal": 1, "secret": 2}
 

@@ -24,12 +24,12 @@ from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.core.values import Document, Value
 from ipaas_resources.store import queue
 from ipaas_resources.store.queue import Claimed
+from mappings.checking.validate import validate
 from mappings.faults import Fault
 from mappings.spec import Flow
-from mappings.trace import trace_target
-from mappings.traced import FieldTrace, LinesTrace, TargetTrace
+from mappings.tracing.trace import trace_target
+from mappings.tracing.traced import FieldTrace, LinesTrace, TargetTrace
 from mappings.transforms.ref import SCOPE_FIELD
-from mappings.validate import validate
 
 #: A reference may hang on another one; each round reads the links that the round before asked for.
 _ROUNDS = 4

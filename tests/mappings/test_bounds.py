@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from ipaas_resources.core.errors import MappingError
 from ipaas_resources.core.schema import EntitySchema, FieldSchema
 from ipaas_resources.core.values import canonical_number
+from mappings.checking.fits import misfit
 from mappings.contract import compile_check
 from mappings.expressions.gives import of_expression
 from mappings.expressions.language import parse
-from mappings.fits import misfit
 from mappings.kinds import (
     FieldTypes,
     characters,

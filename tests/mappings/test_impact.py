@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mappings.catalog import Catalog, Place
 from mappings.compiler import CompiledFlow, compile_flow
-from mappings.impact import Conflict, Impact, draft_impact, impact_of, rule_names
+from mappings.impact.catalog import Catalog, Place
+from mappings.impact.rule_impact import Conflict, Impact, draft_impact, impact_of, rule_names
 from mappings.load import load_flow, load_folder
 
 PATTERNS = Path(__file__).resolve().parents[2] / "mappings" / "patterns"

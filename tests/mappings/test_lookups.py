@@ -8,9 +8,9 @@ import pytest
 
 from ipaas_resources.core.errors import ConfigurationError, MappingError
 from ipaas_resources.core.schema import EntitySchema, FieldSchema
+from mappings.checking.validate import validate
 from mappings.compiler import compile_flow
 from mappings.lookup_tables import read_table
-from mappings.validate import validate
 from tests.mappings.making import Answers, load, mapped, value
 
 TABLES = {

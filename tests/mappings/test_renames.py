@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipaas_resources.core.schema import FieldSchema, FieldType
-from mappings.renames import THRESHOLD, name_similarity, propose, type_similarity, value_similarity
+from mappings.impact.renames import THRESHOLD, name_similarity, propose, type_similarity, value_similarity
 
 SPECS = Path(__file__).resolve().parents[3] / "shared" / "reference" / "specs"
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from ipaas_resources.core.errors import MappingError
 from ipaas_resources.core.schema import EntitySchema, FieldSchema
+from mappings.checking.validate import validate
 from mappings.compiler import compile_flow
 from mappings.faults import FlowErrors
-from mappings.validate import validate
 from tests.mappings.making import Answers, evaluate, load, mapped, target
 
 LINES = [

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipaas_resources.core.schema import EntitySchema, FieldSchema, FieldType
-from mappings.catalog import Catalog
 from mappings.compiler import CompiledFlow, compile_flow
+from mappings.impact.catalog import Catalog
+from mappings.impact.schema_changes import schema_changes
+from mappings.impact.schema_impact import SchemaImpact, schema_impact
 from mappings.load import load_flow, load_folder
-from mappings.schema_changes import schema_changes
-from mappings.schema_impact import SchemaImpact, schema_impact
 
 PATTERNS = Path(__file__).resolve().parents[2] / "mappings" / "patterns"
 

@@ -15,7 +15,7 @@ from ipaas_resources.core.values import encode, encode_canonical
 from mappings.compiler import CompiledFlow, compile_flow
 from mappings.load import load_flow, load_folder
 from mappings.mapped import LinkHit
-from mappings.trace import rule_inputs, trace_target
+from mappings.tracing.trace import rule_inputs, trace_target
 from tests.mappings.making import Answers, outcome
 from tests.mappings.tracing import fields, image, kinds, rich, run_image, traced
 

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from ipaas_resources.core.schema import EntitySchema, FieldSchema
+from mappings.checking.validate import validate, warnings
 from mappings.compiler import compile_flow
-from mappings.validate import validate, warnings
 from tests.mappings.making import load
 
 F = FieldSchema

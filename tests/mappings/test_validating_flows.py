@@ -6,11 +6,11 @@ import msgspec
 import pytest
 
 from ipaas_resources.core.schema import EntitySchema, FieldSchema
+from mappings.checking.validate import check_flow
 from mappings.compiler import compile_flow
 from mappings.faults import FlowErrors
 from mappings.load import load_flow
 from mappings.spec import Flow
-from mappings.validate import check_flow
 
 F = FieldSchema
 ORDERS = EntitySchema(

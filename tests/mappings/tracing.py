@@ -10,8 +10,8 @@ from mappings.compiler import CompiledFlow, compile_flow
 from mappings.load import load_flow
 from mappings.mapped import LinkHit
 from mappings.spec import Flow
-from mappings.trace import trace_target
-from mappings.traced import FieldTrace, TargetTrace
+from mappings.tracing.trace import trace_target
+from mappings.tracing.traced import FieldTrace, TargetTrace
 from tests.mappings.making import Answers
 
 RICH = """

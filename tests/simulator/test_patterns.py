@@ -11,11 +11,11 @@ from ipaas_resources.connectors import registry
 from ipaas_resources.connectors.base import Environment, SystemDocument
 from ipaas_resources.core.clock import SystemClock, SystemIds
 from ipaas_resources.core.limits import Unlimited
+from mappings.checking.validate import validate
 from mappings.compiler import compile_flow
 from mappings.examples import run_examples
 from mappings.load import load_folder
 from mappings.lookup_tables import load_lookups
-from mappings.validate import validate
 from simulator.crm_world import UNIT_GROUPS, build_crm_world, unit_group_id, unit_id
 from simulator.expected import _CRM_TERMS, _SERVICE_ITEMS
 from simulator.made_ids import made_guid

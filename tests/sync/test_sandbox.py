@@ -11,7 +11,7 @@ from ipaas_resources.core.errors import ConfigurationError, MissingRecordError, 
 from ipaas_resources.core.schema import EntitySchema, FieldSchema
 from ipaas_resources.store import registry
 from mappings.faults import FlowErrors
-from mappings.traced import FieldTrace
+from mappings.tracing.traced import FieldTrace
 from tests.sync.bench import FLOW, SOURCE, ReadOnly, bench
 from tests.sync.product import CUSTOMER
 from tests.sync.rig import rig

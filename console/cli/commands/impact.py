@@ -12,8 +12,8 @@ from console.cli.opening import engine, run_async
 from ipaas_assets.sync.impact import DraftReport, SchemaReport, draft_report, rule_impact, schema_report
 from ipaas_resources.core.errors import ConfigurationError
 from ipaas_resources.core.values import encode
-from mappings.catalog import Place
-from mappings.impact import Conflict, Impact
+from mappings.impact.catalog import Place
+from mappings.impact.rule_impact import Conflict, Impact
 from mappings.load import load_flow
 
 _MANY = 12  # places on one line of text

@@ -15,7 +15,7 @@ from console.cli.values import ago, shown
 from ipaas_assets.sync.sandbox import Ask, SandboxResult, TargetResult, Would, sandbox
 from ipaas_resources.core.errors import ConfigurationError
 from ipaas_resources.core.values import encode
-from mappings.traced import ConditionTrace, FieldTrace, LinesTrace, Problem
+from mappings.tracing.traced import ConditionTrace, FieldTrace, LinesTrace, Problem
 
 _MANY = 8  # inputs on one line of text
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from mappings.catalog import Catalog, Place, every_rule
-from mappings.renames import Rename, Samples
-from mappings.schema_changes import FieldChange, schema_changes, schema_renames
+from mappings.checking.validate import validate
+from mappings.impact.catalog import Catalog, Place, every_rule
+from mappings.impact.renames import Rename, Samples
+from mappings.impact.schema_changes import FieldChange, schema_changes, schema_renames
 from mappings.transforms.direct import Const
 from mappings.transforms.if_ import If
 from mappings.transforms.lookup import Lookup
 from mappings.transforms.unit import UnitOfMeasure
-from mappings.validate import validate
 
 if TYPE_CHECKING:
     from ipaas_resources.core.schema import EntitySchema

@@ -9,13 +9,14 @@ import msgspec
 from ipaas_resources.core.schema import FieldSchema
 from ipaas_resources.core.values import Value
 from mappings.characters import has_unfit
+from mappings.checking.fits import Mends, Misfit, hints, longer_than_taken, misfit, unfit_text
+from mappings.checking.notes import Notes
+from mappings.checking.other_flows import OtherFlows
+from mappings.checking.ways import ways
 from mappings.expressions.guards import RuleError
 from mappings.expressions.numbers import number
 from mappings.faults import Path
-from mappings.fits import Mends, Misfit, hints, longer_than_taken, misfit, unfit_text
 from mappings.kinds import NOTHING, FieldTypes, of_constant
-from mappings.notes import Notes
-from mappings.other_flows import OtherFlows
 from mappings.rules import Rule
 from mappings.spec import Target
 from mappings.transforms.direct import Const, Direct
@@ -24,7 +25,6 @@ from mappings.transforms.ref import Ref
 from mappings.transforms.template import Template, template_pieces
 from mappings.transforms.unit import UnitOfMeasure
 from mappings.units.catalogue import unit_named
-from mappings.ways import ways
 
 
 class Place(msgspec.Struct, frozen=True):

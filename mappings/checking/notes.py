@@ -9,7 +9,7 @@ from mappings.faults import Fault, Path, dotted, unknown_name
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from mappings.fits import Misfit
+    from mappings.checking.fits import Misfit
     from mappings.spec import Flow
 
 

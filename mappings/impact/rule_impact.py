@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from mappings.catalog import Catalog, Place, constant_scope, every_rule, tables_of
+from mappings.impact.catalog import Catalog, Place, constant_scope, every_rule, tables_of
 from mappings.transforms.ref import Ref
 
 if TYPE_CHECKING:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.core.values import Document, Value
-from mappings.alone import RulesAlone, Where
 from mappings.contract import Contract
 from mappings.expressions.guards import RuleError
 from mappings.expressions.language import Expression, source_names
 from mappings.mapped import LineImage, LinkHit, Missing, RefUse, Resolver
 from mappings.rollup import RollUp, rolled_up
 from mappings.runtime import no_lines_twice, rows_of
-from mappings.traced import (
+from mappings.tracing.alone import RulesAlone, Where
+from mappings.tracing.traced import (
     ConditionTrace,
     FieldTrace,
     LinesTrace,

@@ -12,7 +12,7 @@ from ipaas_resources.core.values import Document, Value
 from mappings.compiler import CompiledTarget
 from mappings.fitting import Fitting
 from mappings.generate import TargetFunctions
-from mappings.traced import Problem
+from mappings.tracing.traced import Problem
 from mappings.transforms.direct import Const
 from mappings.transforms.ref import SCOPE_FIELD
 

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ipaas_resources.core.schema import FieldSchema
+    from mappings.checking.notes import Notes
     from mappings.faults import Path
-    from mappings.notes import Notes
     from mappings.transforms.ref import Ref
 
 Flows = Mapping[str, "Flow | Collection[str]"]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mappings.checking.ways import ways
 from mappings.transforms.direct import Const
 from mappings.transforms.lookup import Default, Lookup
 from mappings.transforms.unit import UnitOfMeasure
-from mappings.ways import ways
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ipaas_resources.core.schema import FieldSchema
+    from mappings.checking.notes import Notes
     from mappings.faults import Path
     from mappings.kinds import SourceTypes
-    from mappings.notes import Notes
     from mappings.rules import Rule
 
 _FEW: frozenset[str] = frozenset({"boolean", "enum"})

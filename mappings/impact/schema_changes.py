@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from mappings.renames import Rename, Samples, propose
-from mappings.traced import described
+from mappings.impact.renames import Rename, Samples, propose
+from mappings.tracing.traced import described
 
 if TYPE_CHECKING:
     from ipaas_resources.core.schema import EntitySchema, FieldSchema

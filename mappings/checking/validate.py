@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ipaas_resources.core.values import Value
+from mappings.checking.field_checks import FieldChecks, Place
+from mappings.checking.key_rules import check_key
+from mappings.checking.notes import Notes
+from mappings.checking.other_flows import Flows, OtherFlows
+from mappings.checking.ways import input_faults
 from mappings.expressions.language import Expression, source_names
 from mappings.faults import Fault
-from mappings.field_checks import FieldChecks, Place
-from mappings.key_rules import check_key
 from mappings.kinds import FieldTypes
-from mappings.notes import Notes
-from mappings.other_flows import Flows, OtherFlows
 from mappings.transforms.lookup import Lookup
 from mappings.transforms.ref import Ref
-from mappings.ways import input_faults
 
 if TYPE_CHECKING:
     from ipaas_resources.core.schema import EntitySchema, FieldSchema
