@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Sequence
 
 import msgspec
 
 from ipaas_assets.sync.lookup import References
 from ipaas_assets.sync.model import TargetWork
-from ipaas_resources.core.errors import ContractError, RecordError
+from ipaas_resources.core.errors import ContractError, MappingError, RecordError
 from ipaas_resources.core.records import FileRef
 from ipaas_resources.store.database import Database
 from ipaas_resources.store.queue import Claimed
 from mappings.mapped import Mapped
+
+log = logging.getLogger(__name__)
 
 #: A reference may hang on another one (its `of` is a rule with a ref); no deeper than this.
 _ROUNDS = 3
@@ -42,8 +46,8 @@ def _want(work: TargetWork, item: Claimed, references: References) -> None:
         near = references.at(item.scope)
         for ref, value in work.target.wants(item.document, item.scope, item.record, near):
             near.link(ref, value)
-    except RecordError:
-        return  # mapping meets the same fault and sets the record aside with its reason
+    except Exception:  # noqa: BLE001 - mapping meets the same fault and sets the record aside with its reason
+        return
 
 
 def _map(work: TargetWork, item: Claimed, references: References) -> Mapped | RecordError | None:
@@ -57,12 +61,30 @@ def _map(work: TargetWork, item: Claimed, references: References) -> Mapped | Re
             return None
         image = work.target.map(document, item.scope, item.record, references.at(item.scope))
         work.fitting.fit(image)
+        if image.files:
+            image.files = {name: _owned_by(work, name, file) for name, file in image.files.items()}
     except RecordError as error:
         return error
-    if image.files:
-        image.files = {name: _owned_by(file, work.queue.source_system) for name, file in image.files.items()}
+    except Exception as error:  # noqa: BLE001 - a defect of ours that one record meets must not stop the others
+        # Without the message: it may quote a value.
+        place = "".join(traceback.format_tb(error.__traceback__))
+        log.error("Mapping a record of %s met %s:\n%s", work.name, type(error).__name__, place)  # noqa: TRY400
+        return MappingError(
+            f"The rules of {work.name} met a fault of the platform ({type(error).__name__}). Report it with the log; "
+            "the record is set aside and can be replayed.",
+            code="platform_fault",
+        )
     return image
 
 
-def _owned_by(file: FileRef, system: str) -> FileRef:
-    return file if file.system else msgspec.structs.replace(file, system=system)
+def _owned_by(work: TargetWork, field: str, file: FileRef) -> FileRef:
+    """The file as one of the source: a document must not make us fetch something from another system."""
+    source = work.queue.source_system
+    if file.system not in {"", source}:
+        raise MappingError(
+            f"Field {field!r} of {work.name} names a file of another system than {source}; only files of the source "
+            "are sent. Check the source record.",
+            code="foreign_file",
+            field=field,
+        )
+    return msgspec.structs.replace(file, system=source)

@@ -485,3 +485,33 @@ async def test_a_run_does_not_wait_for_records_that_wait_for_others(fresh_databa
         result = await world.run("first")
         assert result.pending == 1
         assert result.counts.seconds < 10
+
+
+async def test_a_fault_of_ours_sets_one_record_aside_and_the_others_go_on(fresh_database, caplog):
+    async with rig(fresh_database) as world:
+        fill(world.products["erp"], 3)
+        world.products["erp"].put("r1", email="canary-7391")
+        await world.apply(flow())
+        target = world.engine.flow("people").compiled.targets["copy"]
+        mapping = target.map
+
+        def broken(document, *arguments):
+            if document["number"] == "C1":
+                raise KeyError(document["email"])
+            return mapping(document, *arguments)
+
+        target.map = broken
+        result = await world.run()
+        assert (result.counts.outcomes["created"], result.dead) == (2, 1)
+        assert world.items()[0][-1] == "platform_fault"
+        assert "KeyError" in caplog.text
+        assert "canary-7391" not in caplog.text
+
+
+async def test_a_document_cannot_make_us_fetch_a_file_of_another_system(fresh_database):
+    async with rig(fresh_database) as world:
+        erp = world.products["erp"]
+        fill(erp, 1)
+        await world.apply(flow().replace("name: name", 'name: {const: {$file: {system: crm, id: "7"}}}'))
+        result = await world.run()
+        assert (result.dead, world.items()[0][-1]) == (1, "foreign_file")
