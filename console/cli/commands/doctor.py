@@ -81,8 +81,8 @@ def _database(settings: Settings) -> bool:
         return _line(
             good=False,
             what="database",
-            text=f"{kind} PostgreSQL {version} at {where}: its tables are of another "
-            "version; `ipaas up` or any command that works on it brings them to this one",
+            text=f"{kind} PostgreSQL {version} at {where}: its tables are not made yet, or "
+            "of another version; `ipaas up` or any command that works on it brings them to this one",
         )
     return _line(good=True, what="database", text=f"{kind} PostgreSQL {version} at {where}, tables current")
 

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
-from console.cli.opening import engine, run_async
+from console.cli.opening import engine, run_async, say
+from console.dagster_home import reload_running
 from ipaas_assets.sync.systems import apply_systems
 from ipaas_resources.core.errors import ConfigurationError, IpaasError
+from ipaas_resources.settings import load_settings
 from ipaas_resources.store import registry
 
 
@@ -30,6 +32,8 @@ def apply_command(path: Path) -> None:
 
     for name in run_async(work()):
         click.echo(f"{name}: stored")
+    if reload_running(load_settings()):
+        say("Dagster shows the systems")
 
 
 @systems.command("list")

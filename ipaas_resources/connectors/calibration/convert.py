@@ -108,7 +108,7 @@ def wire_value(field: FieldSchema, value: Value, zone: dt.tzinfo) -> Value:
 
 def _local(field: FieldSchema, value: str, zone: dt.tzinfo) -> str:
     target = dt.UTC if field.name.endswith("Utc") else zone
-    return parse_datetime(value).astimezone(target).strftime("%Y-%m-%dT%H:%M:%S")
+    return parse_datetime(value).astimezone(target).replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 def _object(field: FieldSchema, value: Document, zone: dt.tzinfo) -> Document:

@@ -34,7 +34,7 @@ def local_floor(moment: dt.datetime, zone: dt.tzinfo) -> dt.datetime:
 
 def text(local: dt.datetime) -> str:
     """The product's spelling: seconds, no zone."""
-    return local.strftime("%Y-%m-%dT%H:%M:%S")
+    return local.replace(tzinfo=None).isoformat(timespec="seconds")
 
 
 class Window:
