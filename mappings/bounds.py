@@ -20,7 +20,7 @@ Bound = int | None
 #: Functions and methods whose text is no longer than their first argument.
 _NO_LONGER: Final = frozenset(
     {"upper", "lower", "title", "capitalize", "casefold", "swapcase", "title_case"}
-    | {"strip", "lstrip", "rstrip", "removeprefix", "removesuffix", "text"}
+    | {"strip", "lstrip", "rstrip", "removeprefix", "removesuffix", "str", "text"}
 )
 #: Functions that give whole numbers.
 _WHOLE: Final = frozenset(

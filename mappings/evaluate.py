@@ -1,13 +1,15 @@
 """One expression, template, date pattern or lookup key, evaluated on one record.
 
 It goes the way of a flow: the text becomes a rule object, the rule is compiled by the code that compiles flows, and the
-compiled function runs once. Nothing is kept between two evaluations.
+compiled function runs. A compiled function may be kept for the next record: it holds no more than what stands in the
+text. Nothing of a record or a table is kept between two evaluations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import ValidationError
@@ -30,6 +32,8 @@ KINDS: Final[tuple[Kind, ...]] = ("if", "when", "math", "python", "template", "d
 
 _TABLE: Final = "table"
 _DEEPEST: Final = 100  # levels of a record
+_KEPT: Final = 500  # compiled functions; most take 4 kB, the longest 100 kB
+_LONGEST_KEPT: Final = 4_000  # characters, as long as an expression may be; templates may be longer
 
 
 class RefusedExpressionError(ValueError):
@@ -49,9 +53,10 @@ def evaluate(kind: str, expr: str, record: Document, table: Mapping[str, Value] 
         RefusedExpressionError: the text is not of the language, or the kind does not exist.
         RuleError: it cannot be calculated on this record; its `class_name` says why, its message holds no value.
     """
-    function = _compiled(_rule(kind, expr, table))
-    if type(record) is not dict:
-        raise RuleError("type", "the record is no object")
+    if kind == "lookup" and table is None:
+        raise RefusedExpressionError("a lookup needs a table: give it beside the record")
+    kept = kind in KINDS and type(expr) is str and len(expr) <= _LONGEST_KEPT
+    function = _kept(kind, expr) if kept else _compiled(_rule(kind, expr))
     if type(record) is not dict:
         raise RuleError("type", "the record is no object of names and values")
     document = _copied(record)
@@ -75,7 +80,13 @@ class _Table:
         return _copied(self._entries[key]) if key in self._entries else MISSING
 
 
-def _rule(kind: str, expr: str, table: Mapping[str, Value] | None) -> Rule:
+@lru_cache(maxsize=_KEPT)
+def _kept(kind: str, expr: str) -> Callable[..., Value]:
+    """The function of a text that was compiled before. A refusal is never kept."""
+    return _compiled(_rule(kind, expr))
+
+
+def _rule(kind: str, expr: str) -> Rule:
     words = rule_words()
     data: dict[str, Any]
     if kind in ("if", "when"):
@@ -88,8 +99,6 @@ def _rule(kind: str, expr: str, table: Mapping[str, Value] | None) -> Rule:
         word = "date"
         data = {"date": "value", "to": expr}
     elif kind == "lookup":
-        if table is None:
-            raise RefusedExpressionError("a lookup needs a table: give it beside the record")
         word = "lookup"
         data = {"lookup": _TABLE, "of": {"python": expr}, "missing": "null"}
     else:

@@ -117,7 +117,6 @@ def _value_at(data: Yaml, path: Path) -> Yaml:
 
 
 _SAID = {
-    "missing": "is missing",
     "string_type": "text is needed; put it in quotes",
     "bool_type": "true or false is needed",
     "dict_type": "a mapping of names and values is needed",
@@ -128,12 +127,44 @@ _SAID = {
 }
 
 
+#: What a word is for that has to stand there: its name alone does not tell.
+_NEEDED = {
+    "flow": "give the flow an id in lower snake case",
+    "source": "say where records come from: {system: ID, entity: NAME}",
+    "targets": "name what is written, such as contact: {system: ID, entity: NAME, key: ..., fields: ...}",
+    "system": "name the system by its id, see ipaas systems list",
+    "entity": "name what the system calls these records, such as customers",
+    "missing": "say what a missing entry does: flag, null or {default: VALUE}",
+    "by": "name the fields whose equal values make lines one, such as by: itemNumber",
+    "of": "name the source field, or the rule, that gives the value",
+    "then": "give the rule for when the condition holds",
+    "each": "name the field of the source that holds the lines",
+    "in": "give the source record of the example",
+    "out": "give what the example must make, by target",
+    "max_age": "say how old a change may get, such as 4h",
+    "min": "say how often to ask at most, such as 15s",
+    "max": "say how rarely to ask at least, such as 15m",
+}
+_KEY_NEEDED = "say by which field a record is found, such as key: {accountnumber: number}"
+_LINE_KEY_NEEDED = "say which field tells the lines apart, such as key: sequence"
+
+
+def _missing(path: Path) -> str:
+    word = path[-1] if path else ""
+    needed = _NEEDED.get(str(word), "")
+    if word == "key":
+        needed = _LINE_KEY_NEEDED if "lines" in path[:-1] else _KEY_NEEDED
+    return f"is missing: {needed}" if needed else "is missing"
+
+
 def _sentence(details: ErrorDetails, path: Path, data: Yaml) -> tuple[str, str, tuple[str, ...]]:
     """What is wrong, the closest valid word, the valid words."""
     kind = details["type"]
     context = details.get("ctx", {})
     closest, valid = "", ()
-    if kind == "value_error":
+    if kind == "missing":
+        what = _missing(path)
+    elif kind == "value_error":
         what = str(context["error"])
     elif kind == "literal_error":
         value = _value_at(data, path)

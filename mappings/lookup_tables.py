@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -41,10 +41,14 @@ def load_lookup(path: FilePath) -> dict[str, Value]:
 
 def read_table(text: str, *, name: str) -> dict[str, Value]:
     """The rows of a lookup table, see load_lookup; `name` is what faults call the text."""
+    text = without_mark(text)
+    other = _other_mark(text)
+    if other:
+        raise _unusable(name, [f"1: the columns are parted by {other}, not by commas; {_WITH_COMMAS}"])
     faults: list[str] = []
     table: dict[str, Value] = {}
     first_lines: dict[str, int] = {}
-    reader = csv.reader(io.StringIO(without_mark(text), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = _columns(next(reader, []), faults)
         values = [name for name, kind in columns if kind != _REMARK]
@@ -66,9 +70,23 @@ def read_table(text: str, *, name: str) -> dict[str, Value]:
     except csv.Error as error:
         faults.append(f"{reader.line_num}: this is not CSV: {error}")
     if faults:
-        listing = "\n".join(f"  {name}:{fault}" for fault in faults)
-        raise ConfigurationError(f"The lookup table {name} cannot be used:\n{listing}", code="lookup")
+        raise _unusable(name, faults)
     return table
+
+
+def _unusable(name: str, faults: list[str]) -> ConfigurationError:
+    listing = "\n".join(f"  {name}:{fault}" for fault in faults)
+    return ConfigurationError(f"The lookup table {name} cannot be used:\n{listing}", code="lookup")
+
+
+def _other_mark(text: str) -> str:
+    """What parts the columns of the header where no comma does, '' for nothing that is known.
+
+    Told before the table is read: cells may stand in quotes, which no such file would get past, and every row would
+    be a fault of its own.
+    """
+    header = io.StringIO(text, newline=None).readline()
+    return "" if "," in header else next((name for mark, name in _OTHER_MARKS.items() if mark in header), "")
 
 
 def _columns(header: list[str], faults: list[str]) -> list[tuple[str, str]]:
@@ -127,5 +145,11 @@ def load_lookups(path: FilePath) -> dict[str, dict[str, Value]]:
 
 
 _REMARK = "remark"
+_OTHER_MARKS: Final[Mapping[str, str]] = {";": "semicolons", "\t": "tabs"}
+#: Excel writes "comma delimited" files with the list separator of Windows, which is a semicolon in much of Europe.
+_WITH_COMMAS: Final = (
+    "set the list separator of Windows to a comma (Region, Additional settings) and save it in Excel as CSV UTF-8 again, "
+    "or save it in LibreOffice as Text CSV and choose the comma as field delimiter"
+)
 #: What the header may say of a value column, and how its cells are read.
 _VALUES: Mapping[str, Callable[[str], Value]] = {"": str, "text": str, "integer": int}

@@ -95,13 +95,18 @@ def _merged(group: list[Document], plan: RollUpPlan) -> Document:
         if any(value is not None for value in values):
             merged[name] = number_result(total(values))
     if len(group) > 1:
-        for name in plan.same:
-            first = group[0].get(name)
-            if not all(_equal(row.get(name), first) for row in group[1:]):
-                raise RuleError(
-                    "lines",
-                    f"lines that are rolled up differ in {name}; add it to sum: or first: of the rollup",
-                )
+        differing = [
+            name
+            for name in plan.same
+            if not all(_equal(row.get(name), group[0].get(name)) for row in group[1:])
+        ]
+        if differing:
+            them = "it" if len(differing) == 1 else "each"
+            raise RuleError(
+                "lines",
+                f"lines that are rolled up differ in {', '.join(differing)}; "
+                f"add {them} to sum: or first: of the rollup",
+            )
     return merged
 
 

@@ -12,7 +12,7 @@ import click
 
 from console.cli import commands
 from console.processes import TERMINATED
-from ipaas_resources.core.errors import IpaasError, StopError
+from ipaas_resources.core.errors import IpaasError, ReloadError, RetryError, UnknownOutcomeError
 
 
 class Commands(click.Group):
@@ -81,7 +81,7 @@ def main() -> None:
         raise
     except IpaasError as error:
         click.echo(f"ipaas: {error.message}", err=True)
-        sys.exit(1 if isinstance(error, StopError) else 3)
+        sys.exit(3 if isinstance(error, RetryError | ReloadError | UnknownOutcomeError) else 1)
     except OSError as error:
         click.echo(f"ipaas: {_os_sentence(error)}", err=True)
         sys.exit(1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from console.cli.values import shown
@@ -9,20 +11,35 @@ from ipaas_assets.sync.dry_run import DryRunResult
 from mappings.difference import Change
 
 _CHANGES_SHOWN = 50
+_LINE_COUNTS = {"created", "updated", "deleted"}  # what a plan says of the lines of a document
 
 
 def show_records(result: DryRunResult) -> None:
     """Counts by target, then the sampled records with their differences."""
-    click.echo(f"  {result.read} records looked at, {result.reads} reading calls; a run would then:")
+    known = f", {result.known} known ones compared" if result.known else ""
+    click.echo(f"  {result.read} records read{known}, {result.reads} reading calls; a run would then:")
     for target, counts in result.counts.items():
-        click.echo(f"  {target}: " + (", ".join(f"{w} {n}" for w, n in sorted(counts.items())) or "nothing"))
+        told = ", ".join(f"{_in_words(would)} {count}" for would, count in sorted(counts.items()))
+        click.echo(f"  {target}: {told or 'nothing'}")
     for planned in result.samples:
         scope = f"{planned.scope}/" if planned.scope else ""
-        click.echo(f"  {planned.target} {scope}{planned.record}: would {planned.would}")
+        click.echo(f"  {planned.target} {scope}{planned.record}: would {_in_words(planned.would)}")
         if planned.reason:
             click.echo(f"      {planned.reason}")
         for field, (before, after) in planned.changes.items():
-            click.echo(f"      {field}: {shown(before)} -> {shown(after)}")
+            click.echo(f"      {shown_change(field, before, after)}")
+
+
+def shown_change(field: str, before: Any, after: Any) -> str:
+    """What becomes of one field; of the lines of a document how many are written."""
+    if before is None and isinstance(after, dict) and after.keys() == _LINE_COUNTS:
+        counts = ", ".join(f"{count} {word}" for word, count in after.items() if count)
+        return f"{field}: lines {counts or 'unchanged'}"
+    return f"{field}: {shown(before)} -> {shown(after)}"
+
+
+def _in_words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def show_changes(changes: list[Change]) -> None:

@@ -21,8 +21,8 @@ def shown(value: Any, longest: int = _LONGEST) -> str:
 
 
 def ago(seconds: float) -> str:
-    """How long something is past: 3 h ago."""
+    """How long something is past, in whole units: 3 h ago."""
     for unit, size in _UNITS:
         if seconds >= size:
-            return f"{seconds / size:.3g} {unit} ago"
+            return f"{seconds / size:.0f} {unit} ago"
     return f"{max(seconds, 0):.0f} s ago"

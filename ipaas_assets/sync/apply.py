@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,9 +12,10 @@ from ipaas_assets.sync.folder import Documents, checked, read_folder
 from ipaas_assets.sync.remap import count_differing, count_mirrored, raise_pending
 from ipaas_resources.core.errors import ConfigurationError
 from ipaas_resources.store import versions
-from ipaas_resources.store.versions import About, Remap, Saved
+from ipaas_resources.store.versions import About, Kind, Remap, Saved, StoredText
 from mappings.difference import flow_changes, table_changes
 from mappings.load import LoadedFlow, load_flow
+from mappings.lookup_tables import LoadedTable, read_table
 
 #: Records that may be raised without being asked for.
 MOST_UNASKED = 1_000
@@ -26,7 +27,7 @@ class Applied(msgspec.Struct, kw_only=True):
     """What applying documents changed."""
 
     flows: list[Saved]
-    lookups: list[str]  # tables that changed
+    lookups: dict[str, int]  # tables that changed -> their new version
     raised: int  # records that go through their flow again
     warnings: list[str] = []
 
@@ -78,31 +79,69 @@ async def roll_back(
         ConfigurationError: there is no such flow or version, it is the active one already, or see apply_folder.
         FlowErrors: it no longer fits the systems; nothing was stored.
     """
-    history = await versions.flow_history(engine.database, flow)
-    active = next((each.version for each in history if each.active), None)
-    if active is None:
-        raise ConfigurationError(f"There is no flow {flow!r}. `ipaas flows list` shows those there are.")
-    older = [each.version for each in history if each.version < active]
-    if to is None and not older:
-        raise ConfigurationError(
-            f"Version {active} of flow {flow!r} is its first: there is none to go back to."
-        )
-    wanted = older[0] if to is None else to
-    stored = await versions.flow_text(engine.database, flow, wanted)
-    current = await versions.flow_text(engine.database, flow)
-    if stored is None or current is None:
-        raise ConfigurationError(
-            f"Flow {flow!r} has no version {wanted}; `ipaas flows history {flow}` shows those there are."
-        )
-    if stored.text == current.text:
-        raise ConfigurationError(
-            f"Version {wanted} of flow {flow!r} says what the active version {active} says."
-        )
+    active, stored = await _older(engine, versions.FLOWS, flow, to)
     name = stored.file or f"{flow}.yaml"
     loaded = LoadedFlow(name, stored.text, load_flow(stored.text, name=name))
     documents = await checked(engine, [loaded], [])
-    about = msgspec.structs.replace(about, reason=about.reason or f"back to version {wanted}")
-    return await activate(engine, documents, about, remap=remap, yes=yes, say=say)
+    about = _going_back(about, stored)
+    # Going back is meant from the version that was looked at, not from one that somebody made since.
+    return await activate(engine, documents, about, remap=remap, yes=yes, say=say, expected={flow: active})
+
+
+async def roll_back_lookup(
+    engine: Engine,
+    lookup: str,
+    *,
+    to: int | None = None,
+    about: About,
+    remap: Remap = "changed",
+    yes: bool = False,
+    say: Say | None = None,
+) -> Applied:
+    """Make the text of an older version of a lookup table the newest version: `to`, else the one before the active one.
+
+    The active flows that use the table are checked with it and their examples run; `remap` says which of their known
+    records go through them again.
+
+    Raises:
+        ConfigurationError: there is no such table or version, it is the active one already, or see apply_folder.
+        FlowErrors: a flow that uses the table no longer holds with it; nothing was stored.
+    """
+    active, stored = await _older(engine, versions.LOOKUPS, lookup, to)
+    name = stored.file or f"{lookup}.csv"
+    table = LoadedTable(lookup, name, stored.text, read_table(stored.text, name=name))
+    documents = await checked(engine, [], [table])
+    about = _going_back(about, stored)
+    return await activate(
+        engine, documents, about, remap=remap, yes=yes, say=say, expected_tables={lookup: active}
+    )
+
+
+async def _older(engine: Engine, kind: Kind, name: str, to: int | None) -> tuple[int, StoredText]:
+    """The active version of a document, and the older one that is to come back."""
+    history = await versions.history(engine.database, kind, name)
+    active = next((each.version for each in history if each.active), None)
+    if active is None:
+        raise kind.missing(name)
+    older = [each.version for each in history if each.version < active]
+    if to is None and not older:
+        raise ConfigurationError(
+            f"Version {active} of {kind.word} {name!r} is its first: there is none to go back to."
+        )
+    wanted = older[0] if to is None else to
+    stored = await versions.text_of(engine.database, kind, name, wanted)
+    current = await versions.text_of(engine.database, kind, name, active)
+    if stored is None or current is None:
+        raise kind.no_version(name, wanted)
+    if stored.text == current.text:
+        raise ConfigurationError(
+            f"Version {wanted} of {kind.word} {name!r} says what the active version {active} says."
+        )
+    return active, stored
+
+
+def _going_back(about: About, stored: StoredText) -> About:
+    return msgspec.structs.replace(about, reason=about.reason or f"back to version {stored.version}")
 
 
 async def activate(
@@ -113,8 +152,13 @@ async def activate(
     remap: Remap = "changed",
     yes: bool = False,
     say: Say | None = None,
+    expected: Mapping[str, int] | None = None,
+    expected_tables: Mapping[str, int] | None = None,
 ) -> Applied:
-    """Store checked documents, make them active, and raise what they write otherwise."""
+    """Store checked documents, make them active, and raise what they write otherwise.
+
+    `expected`: the versions that must still be active, by flow; `expected_tables`: by lookup table.
+    """
     if not yes:
         await _ask(engine, documents, remap)
     saved = await versions.save_documents(
@@ -124,18 +168,27 @@ async def activate(
         about=about,
         users=_users(engine, documents),
         remap=remap,
+        expected=expected,
+        expected_tables=expected_tables,
         flow_diff=lambda before, after: [change.to_json() for change in flow_changes(before, after)],
         lookup_diff=lambda before, after: [change.to_json() for change in table_changes(before, after)],
     )
     await _wait_for_older_writes(engine, [each for each in saved.flows if each.changed], say)
     # The engine reads its flows again: what a crash left to be raised is raised by whoever comes next, this or a run.
     await engine.load()
-    raised = await raise_pending(engine)
+    left: dict[str, str] = {}
+    raised = await raise_pending(engine, left=left)
     return Applied(
         flows=saved.flows,
         lookups=saved.lookups,
         raised=raised,
-        warnings=[str(warning) for warning in documents.warnings],
+        warnings=[
+            *(str(warning) for warning in documents.warnings),
+            *(
+                f"{flow}: which of its known records differ could not be told, its next run does it: {why}"
+                for flow, why in left.items()
+            ),
+        ],
     )
 
 

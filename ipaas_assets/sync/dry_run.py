@@ -13,8 +13,8 @@ from ipaas_assets.sync.lookup import FirstContact, References
 from ipaas_assets.sync.mapping import map_batch
 from ipaas_assets.sync.model import Mode, TargetWork
 from ipaas_assets.sync.plan import MASK, decide
-from ipaas_assets.sync.pull import Row, Source, changed_rows, prepare
 from ipaas_assets.sync.remap import differing
+from ipaas_assets.sync.rows import Row, Source, changed_rows, prepare
 from ipaas_resources.core.errors import ContractError, CursorExpiredError
 from ipaas_resources.core.records import ChangeKind, Cursor
 from ipaas_resources.core.values import decode, encode
@@ -57,7 +57,8 @@ class DryRunResult(msgspec.Struct, kw_only=True):
     counts: dict[str, Counter[str]]  # target -> would -> records
     samples: list[Planned]
     reads: int
-    read: int  # source records looked at
+    read: int  # records that the source gave
+    known: int  # mirrored records that were compared with what another version writes
 
 
 class DryRun:
@@ -82,7 +83,7 @@ class DryRun:
         self._progress = progress
         self._counts: dict[str, Counter[str]] = {}
         self._samples: list[Planned] = []
-        self._read = 0
+        self._read = self._known = 0
 
     async def run(self) -> DryRunResult:
         """Plan everything that is new in the source or waits in the queue."""
@@ -102,7 +103,8 @@ class DryRun:
                     await self._plan(work, items, first_contact, planned)
         if self._remap:
             async for page in differing(engine, self._flow, works):
-                self._looked_at(page.read)
+                self._known += page.read
+                self._tell()
                 for work in works:
                     await self._plan(work, page.differing[work.queue.target], first_contact, planned)
         return DryRunResult(
@@ -112,6 +114,7 @@ class DryRun:
             samples=self._samples,
             reads=engine.calls["read"] - calls,
             read=self._read,
+            known=self._known,
         )
 
     async def _news(self, source: Source) -> AsyncIterator[list[Claimed]]:
@@ -140,7 +143,8 @@ class DryRun:
         async for page in pages:
             # An ordered version is compared; an opaque read is the newest there is.
             rows = prepare(page.changes, 2**62, volatile, secret)
-            self._looked_at(len(rows))
+            self._read += len(rows)
+            self._tell()
             news = await changed_rows(self._engine.database, source, rows, ordered=ordered)
             good = self._good_rows(source, news)
             items = [_item(source.scope, row.id, row.doc, deleted=False) for row in good]
@@ -151,10 +155,9 @@ class DryRun:
             ]
             yield items
 
-    def _looked_at(self, records: int) -> None:
-        self._read += records
+    def _tell(self) -> None:
         if self._progress is not None:
-            self._progress(self._read)
+            self._progress(self._read + self._known)
 
     def _good_rows(self, source: Source, news: list[Row]) -> list[Row]:
         bad = source.contract.check([row.doc for row in news])
@@ -228,7 +231,8 @@ class DryRun:
                         name: [None, MASK if name in work.masked else value]
                         for name, value in decision.operation.fields.items()
                     }
-                reason = decision.reason or (decision.error.message if decision.error is not None else "")
+                told = decision.error or decision.ask
+                reason = decision.reason or (told.message if told is not None else "")
                 self._note(
                     Planned(
                         target=work.queue.target,

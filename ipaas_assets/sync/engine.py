@@ -13,7 +13,7 @@ import msgspec
 
 from ipaas_assets.sync.drift import broken_reason
 from ipaas_assets.sync.model import Options, System, TargetWork
-from ipaas_assets.sync.pull import Source
+from ipaas_assets.sync.rows import Source
 from ipaas_resources.connectors import registry as connectors
 from ipaas_resources.connectors.base import Environment, SystemDocument
 from ipaas_resources.core.clock import Clock, Ids, SystemClock, SystemIds
@@ -29,6 +29,7 @@ from ipaas_resources.store.queue import QueueOf
 from ipaas_resources.store.registry import StoredFlow, StoredSystem
 from mappings.compiler import CompiledFlow, compile_flow
 from mappings.contract import Contract
+from mappings.faults import closest_name
 from mappings.fitting import Fitting
 from mappings.load import load_flow
 
@@ -211,8 +212,10 @@ class Engine:
             raise ConfigurationError(self.broken[name])
         if name not in self.flows:
             known = ", ".join(sorted(self.flows)) or "none yet"
+            closest = closest_name(name, self.flows)
             raise ConfigurationError(
-                f"There is no active flow {name!r} (flows: {known}). Add flows with `ipaas apply DIR`."
+                f"There is no active flow {name!r} (flows: {known}){f'; did you mean {closest}?' if closest else '.'} "
+                "Add flows with `ipaas apply FOLDER`."
             )
         return self.flows[name]
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from ipaas_assets.sync.engine import ActiveFlow, Engine
+from ipaas_assets.sync.standing import links_of_other_entities, others_touched
 from ipaas_resources.core.errors import ConfigurationError, SchemaError
+from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.store.registry import StoredFlow
 from ipaas_resources.store.versions import NewFlow, NewLookup
 from mappings.checking.validate import Checked, check_flow
 from mappings.compiler import CompiledFlow, compile_flow
 from mappings.examples import run_examples
 from mappings.expressions.language import CHECKER_VERSION
-from mappings.faults import Fault, FlowErrors, unknown_name
+from mappings.faults import Fault, FlowErrors, dotted, unknown_name
 from mappings.load import LoadedFlow, load_folder
 from mappings.lookup_tables import LoadedTable, load_tables
 from mappings.spec import Flow
+
+_T = TypeVar("_T")
 
 
 class Documents(msgspec.Struct, kw_only=True):
@@ -135,8 +139,28 @@ async def _check(engine: Engine, documents: Documents) -> Checked:
             continue
         against = await _against_systems(engine, each, documents.compiled[each.flow.flow], tables, flows)
         found.faults.extend([*against.faults, *_failed_examples(each, tables)])
+        found.faults.extend(await links_of_other_entities(engine, each))
         found.warnings.extend(against.warnings)
+    for flow in others_touched(engine, documents.compiled, documents.rows()):
+        found.faults.extend(await _newly_broken(engine, flow, tables, flows))
     return found
+
+
+async def _newly_broken(
+    engine: Engine,
+    active: ActiveFlow,
+    tables: Mapping[str, Mapping[str, Any]],
+    flows: Mapping[str, Flow],
+) -> list[Fault]:
+    """What these documents would break in an active flow that is not one of them."""
+    known = {name: flow.compiled.flow for name, flow in engine.flows.items()}
+    loaded = LoadedFlow(f"{active.name} (active)", active.stored.text, active.compiled.flow)
+    found: list[list[Fault]] = []
+    for rows, others in ((engine.lookups, known), (tables, flows)):
+        against = await _against_systems(engine, loaded, active.compiled, rows, others)
+        found.append([*against.faults, *_failed_examples(loaded, rows)])
+    before = {str(fault) for fault in found[0]}
+    return [fault for fault in found[1] if str(fault) not in before]
 
 
 async def _against_systems(
@@ -147,14 +171,19 @@ async def _against_systems(
     flows: Mapping[str, Flow],
 ) -> Checked:
     flow = loaded.flow
-    try:
-        source = await engine.schema(flow.source.system, flow.source.entity)
-        await engine.scopes(flow.source.system, flow.source.scopes)
-        targets = {
-            name: await engine.schema(target.system, target.entity) for name, target in flow.targets.items()
-        }
-    except (SchemaError, ConfigurationError) as error:
-        return Checked([Fault(path="", what=error.message.rstrip("."), file=loaded.name)], [])
+    faults: list[Fault] = []
+    source = await _told(
+        engine.schema(flow.source.system, flow.source.entity), loaded, faults, "source", "entity"
+    )
+    await _told(engine.scopes(flow.source.system, flow.source.scopes), loaded, faults, "source", "scopes")
+    targets: dict[str, EntitySchema] = {}
+    for name, target in flow.targets.items():
+        asked = engine.schema(target.system, target.entity)
+        schema = await _told(asked, loaded, faults, "targets", name, "entity")
+        if schema is not None:
+            targets[name] = schema
+    if source is None or faults:
+        return Checked(faults, [])
     found = check_flow(compiled, source, targets, lookups=tables, flows=flows)
     for name, target in flow.targets.items():
         capabilities = engine.system(target.system).connector.manifest.capabilities(target.entity)
@@ -170,6 +199,17 @@ async def _against_systems(
                 )
             )
     return found
+
+
+async def _told(asked: Awaitable[_T], loaded: LoadedFlow, faults: list[Fault], *path: str) -> _T | None:
+    """What a system tells of itself. Where it knows no such thing that is a fault of this place in the flow, and None."""
+    try:
+        return await asked
+    except (SchemaError, ConfigurationError) as error:
+        file, line = loaded.flow.place(path)
+        what = error.message.rstrip(".")
+        faults.append(Fault(path=dotted(path), what=what, file=file or loaded.name, line=line))
+        return None
 
 
 def _failed_examples(loaded: LoadedFlow, tables: Mapping[str, Mapping[str, Any]]) -> list[Fault]:

@@ -133,7 +133,7 @@ class FirstContact:
         keys: list[tuple[Any, ...]] = [()] * len(items)
         for number, (item, image) in enumerate(zip(items, mapped, strict=True)):
             link = item.link
-            if isinstance(image, RecordError) or (image is not None and (image.flags or _keyless(image))):
+            if isinstance(image, RecordError) or (image is not None and _keyless(image)):
                 continue
             if image is None:
                 if (

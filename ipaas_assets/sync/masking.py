@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import msgspec
@@ -48,32 +49,52 @@ class Masking:
 
     def trace(self, trace: TargetTrace) -> TargetTrace:
         """The same trace with the hidden values in their place."""
+        hidden = self._only_in_hidden_fields(trace)
         return msgspec.structs.replace(
             trace,
-            conditions=[self._condition(condition, "") for condition in trace.conditions],
+            conditions=[self._condition(condition, "", hidden) for condition in trace.conditions],
             scope=None if trace.scope is None else self._field(trace.scope, ""),
             fields=[self._field(field, "") for field in trace.fields],
-            lines=[self._lines(lines) for lines in trace.lines],
+            lines=[self._lines(lines, hidden) for lines in trace.lines],
         )
 
-    def _lines(self, lines: LinesTrace) -> LinesTrace:
-        return msgspec.structs.replace(lines, lines=[self._line(line, lines.each) for line in lines.lines])
+    def _lines(self, lines: LinesTrace, hidden: AbstractSet[str]) -> LinesTrace:
+        return msgspec.structs.replace(
+            lines, lines=[self._line(line, lines.each, hidden) for line in lines.lines]
+        )
 
-    def _line(self, line: LineTrace, each: str) -> LineTrace:
+    def _line(self, line: LineTrace, each: str, hidden: AbstractSet[str]) -> LineTrace:
         return msgspec.structs.replace(
             line,
-            when=None if line.when is None else self._condition(line.when, each),
+            when=None if line.when is None else self._condition(line.when, each, hidden),
             fields=[self._field(field, each) for field in line.fields],
         )
 
-    def _condition(self, condition: ConditionTrace, each: str) -> ConditionTrace:
-        return msgspec.structs.replace(condition, inputs=self._inputs(condition.inputs, each))
+    def _condition(self, condition: ConditionTrace, each: str, hidden: AbstractSet[str]) -> ConditionTrace:
+        return msgspec.structs.replace(condition, inputs=self._inputs(condition.inputs, each, hidden))
+
+    def _only_in_hidden_fields(self, trace: TargetTrace) -> frozenset[str]:
+        """Source fields that a field whose value is hidden is made of, and no field whose value is shown.
+
+        A condition would tell what the field does not.
+        """
+        read: dict[bool, set[str]] = {True: set(), False: set()}
+        placed = [("", [*([trace.scope] if trace.scope is not None else []), *trace.fields])]
+        placed += [(lines.each, line.fields) for lines in trace.lines for line in lines.lines]
+        for each, fields in placed:
+            for field in fields:
+                hidden = self._level_of(field, each) >= self._hidden
+                read[hidden].update(_placed(name, each) for name in field.inputs)
+        return frozenset(read[True] - read[False])
 
     def _field(self, field: FieldTrace, each: str) -> FieldTrace:
-        masked = msgspec.structs.replace(field, inputs=self._inputs(field.inputs, each))
-        level = self._level(field.field, (_placed(name, each) for name in field.inputs))
+        level = self._level_of(field, each)
         if level < self._hidden:
-            return masked
+            return field
+        # What it is made of would tell what it is, personal by its own schema or not.
+        masked = msgspec.structs.replace(
+            field, inputs={name: self._mask(value) for name, value in field.inputs.items()}
+        )
         masked.value = self._mask(field.value)
         masked.steps = [Step(step.word, self._mask(step.value)) for step in field.steps]
         masked.links = [
@@ -87,9 +108,11 @@ class Masking:
             masked.says = MASK  # a constant may stand in the rule
         return masked
 
-    def _inputs(self, inputs: Mapping[str, Value], each: str) -> dict[str, Value]:
+    def _inputs(self, inputs: Mapping[str, Value], each: str, hidden: AbstractSet[str]) -> dict[str, Value]:
         return {
-            name: self._mask(value) if self._source.get(_placed(name, each), 0) >= self._hidden else value
+            name: self._mask(value)
+            if self._source.get(_placed(name, each), 0) >= self._hidden or _placed(name, each) in hidden
+            else value
             for name, value in inputs.items()
         }
 
@@ -99,6 +122,9 @@ class Masking:
             return None
         self.applied = True
         return MASK
+
+    def _level_of(self, field: FieldTrace, each: str) -> int:
+        return self._level(field.field, (_placed(name, each) for name in field.inputs))
 
     def _level(self, field: str, sources: Iterable[str]) -> int:
         return max((self._target.get(field, 0), *(self._source.get(name, 0) for name in sources)))

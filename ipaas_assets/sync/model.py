@@ -12,7 +12,7 @@ import msgspec
 
 from ipaas_resources.connectors.base import Connector, EntityCapabilities, SystemDocument
 from ipaas_resources.core.clock import Clock
-from ipaas_resources.core.errors import IpaasError
+from ipaas_resources.core.errors import AskPersonError, IpaasError
 from ipaas_resources.core.records import Operation
 from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.core.values import Document
@@ -141,6 +141,8 @@ class Decision(msgspec.Struct, kw_only=True):
     reserve: bool = False
     key: str | None = None  # natural key text of a create or adoption
     forget_key: bool = False  # the key fields change: the reservation by key ends
+    #: Asked of a person about what is written: fields were left out. The item stays for review after the write.
+    ask: AskPersonError | None = None
     keep_parked: str | None = None  # flow.target of a reference that is still missing after this write
     lines: dict[str, Any] | None = None
     link_state: str | None = None  # the link's state after a successful write, or now when nothing is sent

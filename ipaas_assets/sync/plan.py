@@ -65,15 +65,23 @@ def decide(work: TargetWork, item: Claimed, mapped: Mapped | RecordError | None,
         return Decision(outcome=OutcomeName.DEAD, error=mapped)
     if mapped is None:
         return _gone(work, item, link, seen)
-    if mapped.flags:
-        flag = mapped.flags[0]
-        error = MappingError(
-            f"Field {flag.field!r} of {work.name}: {flag.reason}.", code="flagged", field=flag.field
-        )
-        return Decision(outcome=OutcomeName.DEAD, error=error)
+    flagged = _flagged(work, mapped)
+    if flagged is not None and any(_needed(work, mapped, flag.field) for flag in mapped.flags):
+        return _review(flagged)
     blocked = _blocking_reference(work, mapped)
     if blocked is not None:
         return blocked
+    decision = _write(work, item, mapped, seen, linked=linked)
+    if flagged is None or decision.outcome in {OutcomeName.REVIEW, OutcomeName.DEAD}:
+        return decision
+    if decision.outcome is OutcomeName.NO_CHANGE:
+        return _review(flagged)  # nothing to write, and still something to ask
+    decision.ask = flagged
+    return decision
+
+
+def _write(work: TargetWork, item: Claimed, mapped: Mapped, seen: Seen, *, linked: bool) -> Decision:
+    link = item.link
     scope = mapped.scope if mapped.scope is not None else (link.target_scope if link is not None else "")
     if linked:
         assert link is not None
@@ -96,6 +104,14 @@ def decide(work: TargetWork, item: Claimed, mapped: Mapped | RecordError | None,
     return _first_write(work, item, mapped, link, scope, seen)
 
 
+def _flagged(work: TargetWork, mapped: Mapped) -> ReviewNeededError | None:
+    """What a person is asked about fields that were left out."""
+    if not mapped.flags:
+        return None
+    said = "; ".join(f"field {flag.field!r}: {flag.reason}" for flag in mapped.flags)
+    return ReviewNeededError(f"{work.name} was left without a value, {said}.", code="flagged")
+
+
 def _review(error: ReviewNeededError | AmbiguousMatchError) -> Decision:
     return Decision(outcome=OutcomeName.REVIEW, error=error)
 
@@ -107,9 +123,7 @@ def _waits(unresolved: Unresolved) -> str:
 def _blocking_reference(work: TargetWork, mapped: Mapped) -> Decision | None:
     """A missing reference parks the item only where the write cannot do without it."""
     for missing in mapped.unresolved:
-        field = work.schema.field(missing.field)
-        needed = missing.field == "$scope" or missing.field in mapped.key or "." in missing.field
-        if needed or (field is not None and field.required):
+        if _needed(work, mapped, missing.field):
             error = UnresolvedReferenceError(
                 f"Field {missing.field!r} of {work.name} refers to a record that {_waits(missing)} has not linked yet; "
                 "it is tried again when the link appears.",
@@ -117,6 +131,12 @@ def _blocking_reference(work: TargetWork, mapped: Mapped) -> Decision | None:
             )
             return Decision(outcome=OutcomeName.PARKED, error=error, keep_parked=_waits(missing))
     return None
+
+
+def _needed(work: TargetWork, mapped: Mapped, name: str) -> bool:
+    """True when the record cannot be written without this field; lines are written whole or not at all."""
+    field = work.schema.field(name)
+    return name == "$scope" or name in mapped.key or "." in name or (field is not None and field.required)
 
 
 # --- first write ------------------------------------------------------------------------------------------------
@@ -246,7 +266,7 @@ def _update(
     lines, images, review = line_writes(work, mapped.lines, link, target)
     if review is not None:
         return _review(review)
-    sent = {**link.sent, **_sent(work, values, mapped.files)}
+    sent = {**_owned(work, link.sent), **_sent(work, values, mapped.files)}
     parked = _waits(mapped.unresolved[0]) if mapped.unresolved else None
     if not changed and not files and not lines:
         outcome = OutcomeName.PARKED if parked else OutcomeName.NO_CHANGE
@@ -280,6 +300,13 @@ def _update(
         link_state="linked",
         keep_parked=parked,
     )
+
+
+def _owned(work: TargetWork, sent: Document) -> Document:
+    """What the link remembers of fields that a rule makes; a rule that was removed leaves its value to others."""
+    if sent.keys() <= frozenset(work.target.fields):
+        return sent
+    return {name: value for name, value in sent.items() if name in work.target.fields}
 
 
 def _current(work: TargetWork, link: Link, target: Found | None) -> Document:

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ipaas_assets.sync.model import Counts, Lane, Options, System
+from ipaas_assets.sync.model import Counts, Lane, Options
+from ipaas_assets.sync.rows import CHUNK, Row, Source, changed_rows, prepare
 from ipaas_resources.core import killpoints
 from ipaas_resources.core.clock import Clock
 from ipaas_resources.core.errors import (
@@ -26,33 +27,13 @@ from ipaas_resources.core.errors import (
     ReviewNeededError,
 )
 from ipaas_resources.core.records import Change, ChangeKind, Cursor, Page
-from ipaas_resources.core.schema import EntitySchema
-from ipaas_resources.core.values import Document, content_hash, decode, encode, encode_canonical
+from ipaas_resources.core.values import content_hash, decode, encode
 from ipaas_resources.store.database import Database, query
-from mappings.contract import Contract
 
 log = logging.getLogger(__name__)
 
 #: Seconds between looks at a lease that somebody else holds.
 _LEASE_LOOK = 0.25
-#: Rows of one statement: more make it slower per row and hold locks longer.
-_CHUNK = 1000
-
-
-class Source(msgspec.Struct, kw_only=True):
-    """The entity to pull, and what its changes raise."""
-
-    system: System
-    entity: str
-    scope: str
-    schema: EntitySchema
-    contract: Contract
-    #: [{"flow", "target", "target_system", "target_entity", "version"}] of every active flow of the entity and scope.
-    targets: list[dict[str, Any]]
-    #: Flow -> version of every flow that reads this entity, as `targets` was made from them.
-    versions: dict[str, int] = {}
-    #: Flows that cannot be built: they raise nothing.
-    broken: frozenset[str] = frozenset()
 
 
 class _FlowsChangedError(Exception):
@@ -73,84 +54,6 @@ class Pulled(msgspec.Struct, kw_only=True):
     complete: bool = False
     busy: bool = False  # another worker pulls this entity now
     warning: str = ""
-
-
-class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One row on its way into the mirror."""
-
-    id: str
-    doc: Any
-    hash: str
-    etag: str | None
-    ord: int
-    bad_code: str | None = None
-    bad_error: str | None = None
-
-
-def prepare(
-    changes: list[Change], read_number: int, volatile: frozenset[str], secret: frozenset[str]
-) -> list[Row]:
-    """Rows of the upserts among the changes, one per id (the last one), hashed without volatile fields."""
-    latest: dict[str, Change] = {}
-    for change in changes:
-        if change.kind is ChangeKind.UPSERT and change.id is not None:
-            latest[change.id] = change
-    rows = []
-    for record, change in latest.items():
-        document: Document = change.document or {}
-        if secret:
-            document = {name: value for name, value in document.items() if name not in secret}
-        body = document
-        if volatile:
-            body = document.copy()
-            for name in volatile:
-                body.pop(name, None)
-        row = Row(
-            id=record,
-            doc=document,
-            hash="",
-            etag=change.etag,
-            ord=read_number if change.order is None else change.order,
-        )
-        try:
-            canonical = encode_canonical(body)
-        except (UnicodeEncodeError, TypeError, ValueError):
-            canonical = b""
-        if not canonical or (b"\\u0000" in canonical and _holds_nul(document)):
-            # The backstop behind the connectors' escaping: one such text would make every page that holds it fail.
-            row.doc, canonical = {}, _UNSTORABLE.encode()
-            row.bad_code, row.bad_error = "unstorable", _UNSTORABLE
-        row.hash = content_hash(canonical).hex()
-        rows.append(row)
-    return rows
-
-
-_UNSTORABLE = "A text of the record holds a character that cannot be stored (NUL or half a surrogate pair). Correct it in the source."
-
-
-def _holds_nul(value: object) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value
-    if isinstance(value, dict):
-        return any(_holds_nul(each) for pair in value.items() for each in pair)
-    return isinstance(value, list) and any(_holds_nul(each) for each in value)
-
-
-async def changed_rows(database: Database, source: Source, rows: list[Row], *, ordered: bool) -> list[Row]:
-    """The rows that are news to the mirror."""
-    news: set[str] = set()
-    for start in range(0, len(rows), _CHUNK * 5):
-        part = rows[start : start + _CHUNK * 5]
-        found = await database.rows(
-            "mirror_changed",
-            system=source.system.name,
-            entity=source.entity,
-            scope=source.scope,
-            ordered=ordered,
-            rows=encode([{"id": row.id, "hash": row.hash, "ord": row.ord} for row in part]).decode(),
-        )
-        news.update(row.id for row in found)
-    return [row for row in rows if row.id in news]
 
 
 class Puller:
@@ -323,14 +226,14 @@ class Puller:
             changed = 0
             base = {**self._key, "trace_id": self._trace_id, "lane": int(self._lane), "read_number": number}
             targets = encode(self._source.targets).decode()
-            for start in range(0, len(news), _CHUNK):
+            for start in range(0, len(news), CHUNK):
                 result = await connection.execute(
                     query("page_store"),
                     {
                         **base,
                         "targets": targets,
                         "run": self._run,
-                        "rows": encode(news[start : start + _CHUNK]).decode(),
+                        "rows": encode(news[start : start + CHUNK]).decode(),
                     },
                 )
                 changed += int(result.one().news)
@@ -363,24 +266,28 @@ class Puller:
 
         killpoints.before("K06")
         with self._counts.stage("pull: store", self._clock):
-            try:
-                self.pulled.changed += await self._database.repeatable(work)
-            except _FlowsChangedError as changed:
-                assert self._refresh is not None
-                self._source = await self._refresh()
-                # A registry that still disagrees (a flow that cannot be built under its stored source) must not hold
-                # the page for ever: these versions are taken as they are.
-                self._source.versions = changed.active
-                try:
-                    self.pulled.changed += await self._database.repeatable(work)
-                except _FlowsChangedError:
-                    raise RetryError(
-                        f"The flows of {self._source.system.name}/{self._source.entity} are being changed again and "
-                        "again while it is pulled; the next run reads on from here."
-                    ) from None
+            self.pulled.changed += await self._with_flows(work)
         killpoints.after("K06")
         self.pulled.received += len(rows) + len(deletes) + len(faults)
         self.pulled.set_aside += sum(1 for row in news if row.bad_code)
+
+    async def _with_flows(self, work: Callable[[AsyncConnection], Awaitable[int]]) -> int:
+        """Run one transaction that raises work; once more where the active flows changed since they were read."""
+        try:
+            return await self._database.repeatable(work)
+        except _FlowsChangedError as changed:
+            assert self._refresh is not None
+            self._source = await self._refresh()
+            # A registry that still disagrees (a flow that cannot be built under its stored source) must not hold
+            # the page for ever: these versions are taken as they are.
+            self._source.versions = changed.active
+            try:
+                return await self._database.repeatable(work)
+            except _FlowsChangedError:
+                raise RetryError(
+                    f"The flows of {self._source.system.name}/{self._source.entity} are being changed again and "
+                    "again while it is pulled; the next run reads on from here."
+                ) from None
 
     async def _check_flows(self, connection: AsyncConnection) -> None:
         """The page raises work for exactly the flows that are active when it commits."""
@@ -479,26 +386,36 @@ class Puller:
         changes = await self._read(missing)
         await self._hold_lease()
         gone = [change for change in changes if change.kind is ChangeKind.DELETE]
-        targets = encode(self._source.targets).decode()
         base = {**self._key, "trace_id": self._trace_id, "lane": int(self._lane), "read_number": number[0]}
         if gone:
-            rows = await self._database.rows(
-                "tombstones_store",
-                **base,
-                targets=targets,
-                rows=encode(
-                    [{"id": change.id, "ord": self._tombstone_order(change, number[0])} for change in gone]
-                ).decode(),
-            )
-            self.pulled.deleted += int(rows[0].news)
+            buried = encode(
+                [{"id": change.id, "ord": self._tombstone_order(change, number[0])} for change in gone]
+            ).decode()
+
+            async def bury(connection: AsyncConnection) -> int:
+                await self._check_flows(connection)
+                targets = encode(self._source.targets).decode()
+                result = await connection.execute(
+                    query("tombstones_store"), {**base, "targets": targets, "rows": buried}
+                )
+                return int(result.one().news)
+
+            self.pulled.deleted += await self._with_flows(bury)
         back = prepare(changes, number[0], self._volatile, self._secret)
         news = await changed_rows(self._database, self._source, back, ordered=self._ordered)
         self._check(news)
         if news:
-            rows = await self._database.rows(
-                "page_store", **base, targets=targets, run=self._run, rows=encode(news).decode()
-            )
-            self.pulled.changed += int(rows[0].news)
+
+            async def store(connection: AsyncConnection) -> int:
+                await self._check_flows(connection)
+                targets = encode(self._source.targets).decode()
+                result = await connection.execute(
+                    query("page_store"),
+                    {**base, "targets": targets, "run": self._run, "rows": encode(news).decode()},
+                )
+                return int(result.one().news)
+
+            self.pulled.changed += await self._with_flows(store)
 
     def _tombstone_order(self, change: Change, number: int) -> int | None:
         if change.order is not None:

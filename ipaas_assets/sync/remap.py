@@ -15,9 +15,12 @@ from ipaas_assets.sync.lookup import References
 from ipaas_assets.sync.mapping import map_batch
 from ipaas_assets.sync.model import OutcomeName, TargetWork
 from ipaas_assets.sync.plan import Seen, decide
+from ipaas_resources.core.errors import DatabaseUnavailableError, IpaasError
 from ipaas_resources.core.values import decode, encode
 from ipaas_resources.store import queue, registry
 from ipaas_resources.store.queue import Claimed
+from ipaas_resources.store.versions import Remap
+from mappings.compiler import CompiledTarget
 
 _CHUNK = 1000
 #: Outcomes of a plan that leave link and target as they are.
@@ -120,25 +123,80 @@ async def count_mirrored(engine: Engine, flow: ActiveFlow) -> int:
     return int(row.records)
 
 
-async def raise_pending(engine: Engine, only: str | None = None) -> int:
+async def raise_pending(
+    engine: Engine, only: str | None = None, *, left: dict[str, str] | None = None
+) -> int:
     """Raise what flow versions that became active still owe. Returns how many records that were.
 
     Safe to repeat: a crash in the middle starts the flow again, and a record that was raised twice is planned once.
+    `left` takes the flows that could not be raised now (a system that does not answer) with the reason, they still owe
+    it; without it the first such error is raised.
     """
+    pending = {
+        name: (flow, wanted)
+        for name, wanted in (await registry.to_be_raised(engine.database)).items()
+        if only in {None, name}
+        and (flow := engine.flows.get(name)) is not None
+        and flow.stored.version == wanted.version
+    }
+    if not pending:
+        return 0
+    # Read after what is owed: a table that changes later makes the flow owe it again.
+    engine.lookups = await registry.load_lookups(engine.database)
     raised = 0
-    for name, wanted in (await registry.to_be_raised(engine.database)).items():
-        flow = engine.flows.get(name)
-        if flow is None or flow.stored.version != wanted.version or only not in {None, name}:
+    for name, (flow, wanted) in pending.items():
+        try:
+            raised += await _raise(engine, flow, wanted.remap)
+        except IpaasError as error:
+            if left is None or isinstance(error, DatabaseUnavailableError):
+                raise
+            left[name] = error.message
             continue
-        await engine.database.rows("drop_orphans", flow=name, targets=list(flow.compiled.targets))
-        trace_id = engine.ids.trace_id()
-        if wanted.remap == "all":
-            raised += await raise_all(engine, flow, trace_id)
-        elif wanted.remap == "changed":
-            raised += await _raise_differing(engine, flow, trace_id)
-        await engine.database.rows("raise_queued", flow=name)
-        await registry.mark_raised(engine.database, name, wanted.version)
+        await registry.mark_raised(engine.database, name, wanted)
     return raised
+
+
+async def _raise(engine: Engine, flow: ActiveFlow, how: Remap) -> int:
+    await drop_orphans(engine, flow)
+    # Before the comparison: a write under way would be compared by the link as it was, and settled after that.
+    await engine.database.rows(
+        "raise_queued", flow=flow.name, targets=list(flow.compiled.targets), given_up=how != "none"
+    )
+    for target in flow.compiled.targets.values():
+        await _forget_removed_rules(engine, flow, target)
+    trace_id = engine.ids.trace_id()
+    if how == "all":
+        return await raise_all(engine, flow, trace_id)
+    return await _raise_differing(engine, flow, trace_id) if how == "changed" else 0
+
+
+async def _forget_removed_rules(engine: Engine, flow: ActiveFlow, target: CompiledTarget) -> None:
+    """Values of fields that have no rule any more stay in the target and are nobody's: the links forget them."""
+    after = ["", ""]
+    while True:
+        (row,) = await engine.database.rows(
+            "links_forget",
+            flow=flow.name,
+            target=target.name,
+            owned=list(target.fields),
+            after_scope=after[0],
+            after_record=after[1],
+            chunk=_CHUNK,
+        )
+        if row.links < _CHUNK:
+            return
+        after = row.last
+
+
+async def drop_orphans(engine: Engine, flow: ActiveFlow) -> None:
+    """Drop work for targets and scopes that this version of the flow does not have, unless another one is active."""
+    await engine.database.rows(
+        "drop_orphans",
+        flow=flow.name,
+        version=flow.stored.version,
+        targets=list(flow.compiled.targets),
+        scopes=scopes_of(flow),
+    )
 
 
 async def raise_all(engine: Engine, flow: ActiveFlow, trace_id: str, targets: list[str] | None = None) -> int:

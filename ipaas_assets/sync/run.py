@@ -16,7 +16,7 @@ from ipaas_assets.sync.drain import Drain
 from ipaas_assets.sync.engine import ActiveFlow, Engine
 from ipaas_assets.sync.model import Counts, Lane, Mode, TargetWork
 from ipaas_assets.sync.pull import Pulled, Puller
-from ipaas_assets.sync.remap import raise_all, raise_pending
+from ipaas_assets.sync.remap import drop_orphans, raise_all, raise_pending
 from ipaas_resources.core.errors import ConfigurationError, IpaasError, LeaseLostError, RetryError, StopError
 from ipaas_resources.core.values import encode
 
@@ -123,7 +123,7 @@ class FlowRun:
             counts.received = sum(pulled.received for pulled in self._pulled.values())
             counts.changed = sum(pulled.changed for pulled in self._pulled.values())
             result.warnings += [pulled.warning for pulled in self._pulled.values() if pulled.warning]
-            for row in await engine.database.rows("queue_state", flow=self._flow.name, horizon=0):
+            for row in await self._left():
                 if row.state in {"due", "parked"}:
                     result.pending += row.items
                 elif row.state == "dead":
@@ -135,6 +135,16 @@ class FlowRun:
                 "run_end", run=run, counts=encode(counts).decode(), error=result.error or None
             )
         return result
+
+    async def _left(self) -> list[Any]:
+        """What is left in the queue, by target and state."""
+        database, name = self._engine.database, self._flow.name
+        rows = await database.rows("queue_state", flow=name, horizon=0)
+        if any(row.target not in self._flow.compiled.targets for row in rows):
+            # A worker of the version before held them when their target was removed.
+            await drop_orphans(self._engine, self._flow)
+            rows = await database.rows("queue_state", flow=name, horizon=0)
+        return rows
 
     async def _explain(self, result: RunResult) -> None:
         """Say why records are left, most frequent reasons first."""

@@ -92,7 +92,10 @@ class Settling:
             return base, outcome
         if result is not None or decision.link_state is not None or decision.sent is not None:
             self._link_changes(work, item, decision, result, base)
-        if decision.keep_parked is not None:
+        if decision.ask is not None:
+            base.done, base.state, base.charge = False, OutcomeName.REVIEW.value, True
+            base.error_code, base.error = decision.ask.code, decision.ask.message
+        elif decision.keep_parked is not None:
             base.done, base.state, base.waits_for, base.charge = False, "parked", decision.keep_parked, True
             base.due_in = min(_PARKED_MOST, 2.0 ** min(item.attempts, 6)) * (0.75 + 0.5 * self._ids.random())
             base.error_code = base.error_code or "unresolved_reference"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from ipaas_assets.sync.engine import Engine
-from ipaas_assets.sync.pull import prepare
+from ipaas_assets.sync.rows import prepare
 from ipaas_resources.core.errors import ConfigurationError, MissingRecordError
 from ipaas_resources.core.records import Change, ChangeKind, record_id
 from ipaas_resources.core.schema import EntitySchema

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Collection
 from typing import Any
@@ -34,6 +35,14 @@ class StoredFlow(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     text: str
     enabled: bool
+
+
+class StoredLookup(msgspec.Struct, frozen=True, kw_only=True):
+    """The active version of a lookup table."""
+
+    lookup: str
+    version: int
+    rows: int
 
 
 async def list_systems(database: Database) -> list[StoredSystem]:
@@ -140,28 +149,52 @@ class ToRaise(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     remap: Remap
+    asked: dt.datetime  # when it was asked for, by the clock of the database
 
 
 async def to_be_raised(database: Database) -> dict[str, ToRaise]:
     """Flows whose active version still has to be raised for mirrored records, by name."""
     async with database.begin() as connection:
         rows = await connection.execute(
-            sa.select(flows.c.flow, flows.c.active_version, flows.c.remap).where(
+            sa.select(flows.c.flow, flows.c.active_version, flows.c.remap, flows.c.updated_at).where(
                 flows.c.active_version.is_not(None),
                 flows.c.raised_version.is_distinct_from(flows.c.active_version),
             )
         )
-        return {row.flow: ToRaise(version=row.active_version, remap=row.remap) for row in rows}
+        return {
+            row.flow: ToRaise(version=row.active_version, remap=row.remap, asked=row.updated_at)
+            for row in rows
+        }
 
 
-async def mark_raised(database: Database, flow: str, version: int) -> None:
-    """What had to be raised for this version is raised."""
+async def mark_raised(database: Database, flow: str, raised: ToRaise) -> None:
+    """What had to be raised is raised; what was asked for since (a lookup table that changed) still has to be."""
     async with database.begin() as connection:
         await connection.execute(
             sa.update(flows)
-            .where(flows.c.flow == flow, flows.c.active_version == version)
-            .values(raised_version=version)
+            .where(
+                flows.c.flow == flow,
+                flows.c.active_version == raised.version,
+                flows.c.updated_at == raised.asked,
+            )
+            .values(raised_version=raised.version)
         )
+
+
+async def active_lookups(database: Database) -> list[StoredLookup]:
+    """The active version of every lookup table, by name."""
+    keys = sa.func.jsonb_object_keys(lookups.c.rows).table_valued("key")
+    rows = sa.select(sa.func.count()).select_from(keys).scalar_subquery()
+    statement = (
+        sa.select(lookups.c.lookup, lookups.c.active_version, rows.label("rows"))
+        .where(lookups.c.active_version.is_not(None))
+        .order_by(lookups.c.lookup)
+    )
+    async with database.begin() as connection:
+        return [
+            StoredLookup(lookup=row.lookup, version=row.active_version, rows=row.rows)
+            for row in await connection.execute(statement)
+        ]
 
 
 async def load_lookups(database: Database, names: Collection[str] | None = None) -> dict[str, dict[str, Any]]:

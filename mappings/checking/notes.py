@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from mappings.faults import Fault, Path, dotted, unknown_name
 
 if TYPE_CHECKING:
@@ -29,10 +31,11 @@ class Notes:
         """A value that cannot be in its field."""
         self.fault(path, found.what, closest=found.closest, valid=found.valid)
 
-    def unknown(self, path: Path, what: str, name: str, known: Collection[str]) -> None:
-        """A name that does not exist."""
+    def unknown(self, path: Path, what: str, name: str, known: Collection[str], *, way: str = "") -> None:
+        """A name that does not exist; `way` is what to write where no name was meant."""
         file, line = self._flow.place(path)
-        self._faults.append(unknown_name(what, name, tuple(known), path=path, file=file, line=line))
+        fault = unknown_name(what, name, tuple(known), path=path, file=file, line=line)
+        self._faults.append(msgspec.structs.replace(fault, what=f"{fault.what}; {way}") if way else fault)
 
     def warn(self, path: Path, what: str, *, closest: str = "") -> None:
         """Something that works, though perhaps not as it was meant."""

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from ipaas_resources.core.values import Value
+from ipaas_resources.core.values import Value, encode
+from mappings.checking.choices import misspelt_choices
 from mappings.checking.field_checks import FieldChecks, Place
 from mappings.checking.key_rules import check_key
 from mappings.checking.notes import Notes
 from mappings.checking.other_flows import Flows, OtherFlows
 from mappings.checking.ways import input_faults
-from mappings.expressions.language import Expression, source_names
-from mappings.faults import Fault
+from mappings.expressions.language import Block, Expression, source_names
+from mappings.faults import Fault, closest_name
 from mappings.kinds import FieldTypes
+from mappings.transforms.direct import Direct
 from mappings.transforms.lookup import Lookup
 from mappings.transforms.ref import Ref
+from mappings.transforms.template import Template, unfilled
 
 if TYPE_CHECKING:
     from ipaas_resources.core.schema import EntitySchema, FieldSchema
@@ -32,6 +36,8 @@ Tables = Mapping[str, Mapping[str, Value]] | Collection[str]
 
 #: The words of rules that name a lookup table.
 _TABLE_WORDS = ("lookup", "variants")
+#: What YAML reads as text without quotes, inside {} too.
+_PLAIN = re.compile(r"[^\W\d][\w ./-]*")
 
 
 class Checked(msgspec.Struct, frozen=True):
@@ -254,9 +260,29 @@ class _Check:
     def _rule(self, path: Path, rule: Rule, place: Place) -> None:
         """The names that a rule itself reads, then those of the rules inside it."""
         for name in rule.reads():
-            self._name(path, name, place.source)
+            self._name(path, name, place.source, fixed=isinstance(rule, Direct))
         for at, what in input_faults(path, rule, place.types):
             self._notes.fault(at, what)
+        self._programs(path, rule, place)
+        self._tables_of(path, rule)
+        if isinstance(rule, Template):
+            for text in unfilled(rule.template):
+                self._notes.warn(
+                    path,
+                    f"{text} names no field, so it stays as it is; write {{field}} or {{record[Any name]}} to fill in a value",
+                )
+        if isinstance(rule, Ref):
+            self._others.check_reference(self._notes, (*path, "ref"), rule.flow, rule.target)
+            self._others.check_near(self._notes, (*path, "ref"), rule)
+        for word, part in rule.parts():
+            self._rule((*path, word), part, place)
+
+    def _programs(self, path: Path, rule: Rule, place: Place) -> None:
+        for program in (getattr(rule, word) for word in type(rule).model_fields):
+            if isinstance(program, Expression | Block):
+                self._choices(path, program, place.source)
+
+    def _tables_of(self, path: Path, rule: Rule) -> None:
         for word in _TABLE_WORDS:
             table = getattr(rule, word, None)
             if isinstance(table, str) and self._tables is not None and table not in self._tables:
@@ -265,20 +291,30 @@ class _Check:
             what = rule.column_fault(self._tables.get(rule.lookup) or {})
             if what:
                 self._notes.fault((*path, "part"), what)
-        if isinstance(rule, Ref):
-            self._others.check_reference(self._notes, (*path, "ref"), rule.flow, rule.target)
-            self._others.check_near(self._notes, (*path, "ref"), rule)
-        for word, part in rule.parts():
-            self._rule((*path, word), part, place)
 
     def _names(self, path: Path, expression: Expression, fields: Sequence[FieldSchema]) -> None:
         for name in source_names(expression):
             self._name(path, name, fields)
+        self._choices(path, expression, fields)
 
-    def _name(self, path: Path, name: str, fields: Sequence[FieldSchema]) -> None:
+    def _choices(self, path: Path, program: Expression | Block, fields: Sequence[FieldSchema]) -> None:
+        own, parent = ({field.name: field for field in each} for each in (fields, self._source.fields))
+        for found in misspelt_choices(program, own, parent):
+            self._notes.warn(path, found.what, closest=found.closest)
+
+    def _name(self, path: Path, name: str, fields: Sequence[FieldSchema], *, fixed: bool = False) -> None:
+        """`fixed`: the name is the whole rule, so that a text may have been meant."""
         if name in ("$scope", "$id"):
             return
         if name.startswith("$parent."):
             name, fields = name.removeprefix("$parent."), self._source.fields
         if fields and name not in {field.name for field in fields}:
-            self._notes.unknown(path, "the source field", name, [field.name for field in fields])
+            known = [field.name for field in fields]
+            # A name with a slip in it is a name; one with spaces, or like none, may be the text itself.
+            fixed = fixed and (" " in name or not closest_name(name, known))
+            way = f"for a fixed text write {{const: {_as_yaml(name)}}}" if fixed else ""
+            self._notes.unknown(path, "the source field", name, known, way=way)
+
+
+def _as_yaml(text: str) -> str:
+    return text if _PLAIN.fullmatch(text) else encode(text).decode()

@@ -26,6 +26,8 @@ UNARY: Final = (ast.Not, ast.USub, ast.UAdd)
 
 #: Spelled as YAML and JSON spell them; the Python spellings are constants for the parser anyway.
 LITERALS: Final = {"true": True, "false": False, "null": None}
+#: How Excel and SQL spell them. As fields they would be null in silence; record["TRUE"] is for a field of that name.
+_SPELLED_OTHERWISE: Final = {word: word.lower() for word in ("TRUE", "FALSE", "NULL", "Null")}
 #: What stands for a document, never for a value.
 HOLDERS: Final = ("record", "parent")
 
@@ -162,6 +164,10 @@ def _name(node: ast.Name, source: Source) -> list[ast.expr]:
     if name.startswith("__") or name.endswith("__"):
         raise ValueError(
             f"the name {name!r} cannot be used: names with two underscores mean Python's inner parts"
+        )
+    if name in _SPELLED_OTHERWISE:
+        raise ValueError(
+            f'write {_SPELLED_OTHERWISE[name]} in small letters; record["{name}"] is the field of that name'
         )
     if name in HOLDERS:
         raise ValueError(f'{name} alone is no value; write {name}["Any name"]')

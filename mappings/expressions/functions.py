@@ -18,6 +18,10 @@ def _coalesce(*values: Value) -> Value:
     return None
 
 
+def _bool(x: Value) -> Value:
+    return bool(x)
+
+
 def _if_null(x: Value, otherwise: Value) -> Value:
     return otherwise if x is None else x
 
@@ -29,6 +33,7 @@ def _if_empty(x: Value, otherwise: Value) -> Value:
 _GENERAL: Final[Mapping[str, Function]] = {
     "coalesce": Function(_coalesce, 1, MANY, "first", "coalesce(a, b, ...): the first that is not null"),
     "empty": Function(empty, 1, 1, "boolean", 'empty(x): true for null and ""', weight=1),
+    "bool": Function(_bool, 1, 1, "boolean", "bool(x): what x counts as in a condition", weight=1),
     "if_null": Function(_if_null, 2, 2, "first", "if_null(x, y): y where x is null, else x", weight=1),
     "if_empty": Function(
         _if_empty, 2, 2, "first", 'if_empty(x, y): y where x is null or "", else x', weight=1

@@ -215,13 +215,24 @@ def as_text(value: Value) -> str:
     raise RuleError("type", f"cannot write {kind_name(value)} as text")
 
 
+def as_whole(value: Value) -> Value:
+    """The integer that a Decimal is (4 / 2, round(2.4)); every other value stays what it is."""
+    return canonical(value) if type(value) is Decimal else value
+
+
+def not_whole(value: Value) -> str:
+    """What stands in the place of a whole number, in words for people."""
+    return "a number with decimals" if type(value) is Decimal else kind_name(value)
+
+
 def whole(value: Value, what: str, most: int) -> int:
     """The whole number, if it is one and within its limit."""
-    if type(value) is not int:
-        raise RuleError("type", f"{what} is a whole number, there is {kind_name(value)}")
-    if abs(value) > most:
+    number = value if type(value) is int else as_whole(value)
+    if type(number) is not int:
+        raise RuleError("type", f"{what} is a whole number, there is {not_whole(value)}")
+    if abs(number) > most:
         too_large(f"{what} is beyond {most}")
-    return value
+    return number
 
 
 def empty(x: Value) -> bool:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import ast
-from typing import Final
+import difflib
+from typing import TYPE_CHECKING, Final
 
 from mappings.expressions.functions import FUNCTIONS
 from mappings.expressions.methods import METHODS
 from mappings.faults import closest_name
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _CONSTRUCTS: Final[dict[type[ast.AST], str]] = {
-    ast.Attribute: "attribute access with a point; a method is called with brackets, such as x.upper()",
+    ast.Attribute: "attribute access with a point",  # see _part
     ast.Lambda: "a lambda",
     ast.Set: "a set; write a list in square brackets",
     ast.SetComp: "a set comprehension; write unique([... for ...])",
@@ -24,7 +28,7 @@ _CONSTRUCTS: Final[dict[type[ast.AST], str]] = {
     ast.Is: "is, but with null; use ==",
     ast.IsNot: "is not, but with null; use !=",
     ast.MatMult: "the operator @",
-    ast.BitAnd: "the operator &; use and",
+    ast.BitAnd: "the operator &; write + between texts, and between conditions",
     ast.BitOr: "the operator |; use or",
     ast.BitXor: "the operator ^; use **",
     ast.LShift: "the operator <<",
@@ -35,8 +39,8 @@ _CONSTRUCTS: Final[dict[type[ast.AST], str]] = {
     ast.FunctionDef: "def; a block cannot make functions",
     ast.AsyncFunctionDef: "async def",
     ast.ClassDef: "class",
-    ast.Import: "import",
-    ast.ImportFrom: "import",
+    ast.Import: "import: nothing can be imported, the functions of docs/expressions.md are all there are",
+    ast.ImportFrom: "import: nothing can be imported, the functions of docs/expressions.md are all there are",
     ast.Return: "return; end with the expression, or assign it to result",
     ast.Raise: "raise",
     ast.Try: "try",
@@ -54,10 +58,7 @@ _CONSTRUCTS: Final[dict[type[ast.AST], str]] = {
 
 _INSTEAD: Final[dict[str, str]] = {
     # Python
-    "str": "text(x)",
-    "float": "number(x)",
     "decimal": "number(x)",
-    "bool": "x == true, or `true if x else false`",
     "tuple": "a list in square brackets",
     "set": "unique(x)",
     "print": "nothing: the last expression is the value",
@@ -116,6 +117,16 @@ _INSTEAD: Final[dict[str, str]] = {
     "toupper": "upper(x)",
 }
 
+#: What gives another value at every run. A rule must give the same for the same record, or nothing could be compared.
+_NEVER_THE_SAME: Final = frozenset(
+    {
+        *("today", "now", "utcnow", "getdate", "getutcdate", "sysdate", "curdate", "current_date"),
+        *("current_timestamp", "rand", "random", "randint", "randbetween", "uuid", "uuid4", "guid", "newid"),
+    }
+)
+_NEAR: Final = 8  # names that are listed for one that there is not
+_NEAR_ENOUGH: Final = 0.4  # of difflib's likeness
+
 _CHANGERS: Final = frozenset({"append", "extend", "insert", "add"})
 _OTHER_CHANGERS: Final = frozenset(
     {"update", "pop", "popitem", "remove", "clear", "setdefault", "sort", "reverse"}
@@ -124,7 +135,35 @@ _OTHER_CHANGERS: Final = frozenset(
 
 def construct(node: ast.AST) -> str:
     """What a part of the text is called that the language does not have."""
+    if isinstance(node, ast.Attribute):
+        return f"{_CONSTRUCTS[ast.Attribute]}; {_part(node)}"
     return _CONSTRUCTS.get(type(node)) or f"the Python construct {type(node).__name__}"
+
+
+def _part(node: ast.Attribute) -> str:
+    """How the part behind a point is reached here."""
+    called = "a method is called with brackets, such as x.upper()"
+    if node.attr in METHODS or node.attr.startswith("_") or not isinstance(node.value, ast.Name):
+        return called
+    holder, key = node.value.id, f'["{node.attr}"]'
+    if holder in ("record", "parent"):
+        return f"write {holder}{key}"
+    return f"write {holder}{key}, of a list [x{key} for x in {holder}]; {called}"
+
+
+def _never_the_same(kind: str, name: str) -> str:
+    return (
+        f"there is no {kind} {name!r}: a rule gives the same result whenever it runs; "
+        "take the value from a field of the record"
+    )
+
+
+def _nearest(what: str, name: str, known: Iterable[str]) -> str:
+    """What was probably meant, a few names like it, and where all of them stand."""
+    hint = closest_name(name, known)
+    near = difflib.get_close_matches(name.lower(), known, n=_NEAR, cutoff=_NEAR_ENOUGH)
+    listed = f" Near it: {', '.join(near)}." if near else ""
+    return f"{f'; did you mean {hint}?' if hint else '.'}{listed} All {what} stand in docs/expressions.md"
 
 
 def unknown_function(name: str) -> str:
@@ -136,17 +175,17 @@ def unknown_function(name: str) -> str:
     instead = _INSTEAD.get(name.lower())
     if instead is not None:
         return f"there is no function {name!r}; write {instead}"
+    if name.lower() in _NEVER_THE_SAME:
+        return _never_the_same("function", name)
     if name in METHODS:
         return f"there is no function {name!r}; it is a method: {METHODS[name].says}"
-    hint = closest_name(name, FUNCTIONS)
-    return (
-        f"there is no function {name!r}{f'; did you mean {hint}?' if hint else '.'} "
-        f"Functions: {', '.join(FUNCTIONS)}"
-    )
+    return f"there is no function {name!r}{_nearest('functions', name, FUNCTIONS)}"
 
 
 def unknown_method(name: str) -> str:
     """The sentence for a method that there is not."""
+    if name.lower() in _NEVER_THE_SAME:
+        return _never_the_same("method", name)
     if name in _CHANGERS:
         return f"there is no method {name!r}: nothing changes in place; write x = x + [y]"
     if name in _OTHER_CHANGERS:
@@ -155,8 +194,4 @@ def unknown_method(name: str) -> str:
         return f'there is no method {name!r}; write an f-string, such as f"{{x:,.2f}}"'
     if name in FUNCTIONS:
         return f"there is no method {name!r}; it is a function: {FUNCTIONS[name].says}"
-    hint = closest_name(name, METHODS)
-    return (
-        f"there is no method {name!r}{f'; did you mean {hint}?' if hint else '.'} "
-        f"Methods: {', '.join(METHODS)}"
-    )
+    return f"there is no method {name!r}{_nearest('methods', name, METHODS)}"

@@ -10,12 +10,14 @@ from mappings.expressions.guards import (
     MAX_ITEMS,
     RuleError,
     Steps,
+    as_whole,
     charge,
     charge_copy,
     charge_items,
     checked_list,
     checked_text,
     kind_name,
+    not_whole,
     too_large,
 )
 from mappings.expressions.lists import items_of
@@ -43,10 +45,11 @@ def item(holder: Value, key: Value) -> Value:
         raise RuleError(
             "type", f"square brackets need a list, a text or an object, there is {kind_name(holder)}"
         )
-    if type(key) is not int:
-        raise RuleError("type", f"a position is a whole number, there is {kind_name(key)}")
-    if -len(holder) <= key < len(holder):
-        return holder[key]
+    position = key if type(key) is int else as_whole(key)
+    if type(position) is not int:
+        raise RuleError("type", f"a position is a whole number, there is {not_whole(key)}")
+    if -len(holder) <= position < len(holder):
+        return holder[position]
     raise RuleError("item", f"there is no item at this position of {kind_name(holder)}; test len(...) first")
 
 
@@ -61,9 +64,10 @@ def slice_of(holder: Value, start: Value, end: Value, step: Value, steps: Steps 
     """holder[start:end:step] of a list or a text; null for null."""
     if holder is None:
         return None
+    start, end, step = as_whole(start), as_whole(end), as_whole(step)
     for bound in (start, end, step):
         if bound is not None and type(bound) is not int:
-            raise RuleError("type", f"the bounds of a slice are whole numbers, there is {kind_name(bound)}")
+            raise RuleError("type", f"the bounds of a slice are whole numbers, there is {not_whole(bound)}")
         if bound is not None and bound.bit_length() > MAX_BITS:
             too_large("a bound of a slice is too large")
     if step == 0:

@@ -19,7 +19,8 @@ from pydantic_core import core_schema
 from mappings.expressions.checker import check
 from mappings.expressions.names import Names, names_of_block, names_of_expression
 from mappings.expressions.sources import Source
-from mappings.expressions.statements import check_block
+from mappings.expressions.statements import BARE_COMMA, check_block
+from mappings.expressions.unreadable import advice, compares_with_one_sign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,6 +157,12 @@ def _expression(source: str) -> Expression:
     tree: ast.expr = _parsed(text, "eval").body
     if isinstance(tree, ast.Tuple) and not tree.elts and (tree.lineno, tree.col_offset) == (1, 0):
         raise ValueError("the expression is empty")
+    if (
+        isinstance(tree, ast.Tuple)
+        and (tree.lineno, tree.col_offset) == (1, 0)
+        and _is_one_bracket(tree, text)
+    ):
+        raise ValueError(BARE_COMMA)
     if (tree.lineno, tree.col_offset) == (1, 0) and not _is_one_bracket(tree, text):
         raise ValueError("the expression cannot be read: its brackets do not match")
     check(tree, Source(text))
@@ -193,6 +200,8 @@ def _is_one_bracket(tree: ast.expr, text: str) -> bool:
 def _refuse_syntax(source: str, error: SyntaxError) -> NoReturn:
     if re.search(r"\$\w", source):
         raise ValueError('the expression cannot be read: write record["$scope"] instead of $scope') from None
+    if said := advice(source):
+        raise ValueError(f"the expression cannot be read: {said}") from None
     if re.search(r"(?<![=!<>])=(?!=)", source):
         raise ValueError(
             "the expression cannot be read: an assignment has no place here; compare with =="
@@ -210,7 +219,11 @@ _STATEMENT: Final = re.compile(
 
 
 def _refuse_block(source: str, as_expression: SyntaxError, as_block: SyntaxError) -> NoReturn:
-    if _STATEMENT.search(source) is None or re.search(r"\$\w", source):
+    if _STATEMENT.search(source) is None or re.search(r"\$\w", source) or compares_with_one_sign(source):
         _refuse_syntax(source, as_expression)
+    if said := advice(source):
+        raise ValueError(f"the block cannot be read: {said}") from None
     where = f" in line {as_block.lineno}" if as_block.lineno else ""
-    raise ValueError(f"the block cannot be read{where}: {as_block.msg}") from None
+    # The parser would also propose :=, which is no part of the language.
+    what = "compare with ==" if "Maybe you meant '=='" in as_block.msg else as_block.msg
+    raise ValueError(f"the block cannot be read{where}: {what}") from None

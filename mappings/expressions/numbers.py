@@ -127,7 +127,9 @@ def number(x: Value) -> Value:
     text = x.strip() if len(x) <= 4 * _LONGEST_NUMBER else x
     if not text:
         return None
-    if len(text) > _LONGEST_NUMBER or _NUMBER.fullmatch(text) is None:
+    if len(text) > _LONGEST_NUMBER:
+        raise RuleError("number", f"a text of more than {_LONGEST_NUMBER} characters is no number")
+    if _NUMBER.fullmatch(text) is None:
         raise RuleError("number", "a text is no number; digits with a point as decimal sign are needed")
     return number_result(Decimal(text))
 
@@ -155,5 +157,8 @@ FUNCTIONS: Final[Mapping[str, Function]] = {
         _max, 1, MANY, "item", "max(a, b, ...) or max(list): the largest that is not null", _COMPARED_STEPS
     ),
     "number": Function(number, 1, 1, "number", 'number(x): the number a text spells; "" is null', weight=5),
+    "float": Function(
+        number, 1, 1, "number", "float(x): the same as number(x), exact all the same", weight=5
+    ),
     "int": Function(_int, 1, 1, "integer", "int(x): the number without its decimals", weight=5),
 }

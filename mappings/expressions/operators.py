@@ -9,6 +9,7 @@ Numbers: int and Decimal, decimal128-like: results keep 34 digits, halves round 
 from __future__ import annotations
 
 import decimal
+import math
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NoReturn
 
@@ -22,6 +23,7 @@ from mappings.expressions.guards import (
     MAX_TEXT,
     RuleError,
     Steps,
+    as_whole,
     bounded,
     cannot,
     canonical,
@@ -124,10 +126,8 @@ def multiply(a: Value, b: Value, steps: Steps | None = None) -> Value:
         if _is_wide(a, b):
             return _multiply_wide(a, b, steps)
         return bounded(a * b)
-    if type(a) in _REPEATED and type(b) is int:
+    if type(a) in _REPEATED or type(b) in _REPEATED:
         return _repeat(a, b, steps)
-    if type(b) in _REPEATED and type(a) is int:
-        return _repeat(b, a, steps)
     if type(a) is not Decimal or type(b) is not Decimal:
         _decimals("multiply", a, b, steps)
     try:
@@ -146,7 +146,10 @@ def _multiply_wide(a: int, b: int, steps: Steps | None) -> int:
 _REPEATED: Final = frozenset({str, list})
 
 
-def _repeat(many: str | list[Value], count: int, steps: Steps | None) -> Value:
+def _repeat(a: Value, b: Value, steps: Steps | None) -> Value:
+    many, count = (a, as_whole(b)) if type(a) in _REPEATED else (b, as_whole(a))
+    if type(count) is not int:
+        cannot("multiply", a, b)
     times = max(0, count)
     if type(many) is str:
         if len(many) * times > MAX_TEXT:
@@ -203,6 +206,11 @@ def modulo(a: Value, b: Value, steps: Steps | None = None) -> Value:
         return None
     integers = type(a) is int and type(b) is int
     if not integers:
+        if type(a) is str:
+            raise RuleError(
+                "type",
+                '% is the rest of a division of numbers; turn text with number(...), put values into text with f"{x}"',
+            )
         _decimals("divide", a, b, steps)
     if not b:
         raise RuleError("zero", "a division by zero; test the divisor first: a % b if b else null")
@@ -225,16 +233,20 @@ def power(a: Value, b: Value, steps: Steps | None = None) -> Value:
         return None
     if type(a) is not int or type(b) is not int:
         _decimals("raise", a, b, steps)
+        b = as_whole(b)
     if type(b) is not int:
         raise RuleError("type", "an exponent is a whole number")
     if abs(b) > MAX_POWER:
         too_large(f"an exponent is beyond {MAX_POWER}")
     if type(a) is int and b >= 0:
-        if a.bit_length() * b > MAX_BITS + 64:
+        # One bit more than the limit is let through, for the logarithm is not exact; `bounded` is.
+        if a and math.log2(abs(a)) * b > MAX_BITS + 1:
             too_large(f"an integer would grow beyond {MAX_BITS} bits")
         charge(steps, _WIDE_STEPS)
         return bounded(a**b)
     if not a and b <= 0:
+        if b == 0:
+            return 1
         raise RuleError("zero", "zero cannot be raised to this exponent")
     charge(steps, _WIDE_STEPS)
     try:

@@ -20,6 +20,12 @@ MAX_NESTING: Final = 10  # suites inside each other; Python compiles 20
 _SUITE_DEPTH: Final = 3  # what a suite adds to the depth of the expressions in it
 
 
+#: `balance > 1,5` would be a list of two, and a list is true: a condition that always holds.
+BARE_COMMA: Final = (
+    "a comma stands outside of brackets; write decimals with a point (1.5), or a list as [1, 5]"
+)
+
+
 def check_block(statements: Sequence[ast.stmt], source: Source) -> None:
     """Walk the statements of a block.
 
@@ -32,6 +38,11 @@ def check_block(statements: Sequence[ast.stmt], source: Source) -> None:
     if not isinstance(statements[-1], ast.Expr) and not _assigns_result(statements):
         raise ValueError(
             "the block gives no value; end it with an expression, or assign the value to the name result"
+            + (
+                "; to compare, write =="
+                if isinstance(statements[-1], ast.Assign) and len(statements) == 1
+                else ""
+            )
         )
 
 
@@ -85,6 +96,8 @@ class _Check:
     def _assign(self, node: ast.Assign, place: _Place) -> None:
         for target in node.targets:
             check_target(target, self._source)
+        if not any(isinstance(target, ast.Tuple) for target in node.targets):
+            _no_bare_comma(node.value)
         self._value(node.value, place)
 
     def _change(self, node: ast.AugAssign, place: _Place) -> None:
@@ -117,4 +130,14 @@ class _Check:
         return
 
     def _expression(self, node: ast.Expr, place: _Place) -> None:
+        _no_bare_comma(node.value)
         self._value(node.value, place)
+
+
+def _no_bare_comma(node: ast.expr) -> None:
+    if (
+        isinstance(node, ast.Tuple)
+        and node.elts
+        and (node.lineno, node.col_offset) == (node.elts[0].lineno, node.elts[0].col_offset)
+    ):
+        raise ValueError(BARE_COMMA)

@@ -235,6 +235,7 @@ def _title_case(x: Value, steps: Steps | None = None) -> Value:
 
 FUNCTIONS: Final[Mapping[str, Function]] = {
     "text": Function(text_of, 1, 1, "text", "text(x): x as text; null stays null", 16),
+    "str": Function(text_of, 1, 1, "text", "str(x): the same as text(x)", 16),
     "len": Function(_len, 1, 1, "integer", "len(x): characters of a text, items of a list; 0 for null"),
     "upper": Function(upper, 1, 1, "text", "upper(x): in capitals", CHARACTER_STEPS),
     "lower": Function(lower, 1, 1, "text", "lower(x): in small letters", CHARACTER_STEPS),

@@ -1,8 +1,8 @@
 """`template`: text with source values in it.
 
 `{field}`, `{record[Any name]}`, `{$scope}`, `{$id}`, and in lines `{parent[Any name]}`; `{value}` is the rule's input
-where it has `of`; `{{` and `}}` are braces; everything else is text. One pass: what a value holds is never looked at
-again. Null is empty text.
+where it has `of`; everything else is text, other braces too. One pass: what a value holds is never looked at again. Null
+is empty text.
 """
 
 from __future__ import annotations
@@ -26,43 +26,42 @@ if TYPE_CHECKING:
 
 _FEW_PARTS = 16
 _PIECE = re.compile(
-    r"\{\{|\}\}|\{(?:(?P<name>[^\W\d]\w*)|(?P<holder>record|parent)\[(?P<any>[^\]]+)\]|(?P<own>\$scope|\$id))\}|(?P<open>\{)"
+    r"\{(?:(?P<name>[^\W\d]\w*)|(?P<holder>record|parent)\[(?P<any>[^\[\]{}]+)\]|(?P<own>\$scope|\$id))\}"
 )
+_QUOTED = re.compile(r"""(["'])(.+)\1""")
+_BRACES = re.compile(r"\{[^{}]*\}")
 
 
 def template_pieces(template: str) -> list[tuple[str, bool]]:
     """The pieces of a template in order: (text, False) or (source name, True).
 
     Raises:
-        ValueError: a brace opens something that is no field.
+        ValueError: it is too long, or holds what cannot be stored.
     """
     if len(template) > MAX_TEXT:
         raise ValueError(f"the template is longer than {MAX_TEXT} characters")
     if escape_text(template) != template:
         raise ValueError("the template holds a character that cannot be stored")
     pieces: list[tuple[str, bool]] = []
-    text = ""
     end = 0
     for match in _PIECE.finditer(template):
-        text += template[end : match.start()]
-        end = match.end()
-        if match["open"]:
-            raise ValueError(
-                f"the brace at character {match.start() + 1} opens no field; "
-                "write {field} or {record[Any name]}, and {{ for a brace"
-            )
         name = match["name"] or match["own"] or match["any"]
-        if name is None:
-            text += match[0][0]
-            continue
+        quoted = _QUOTED.fullmatch(name)
+        if quoted is not None:
+            name = quoted[2]  # {record["Any name"]}, as an expression spells it
         if match["any"] and name.startswith("$"):
             raise ValueError(f"{match[0]} does not exist; write {{$scope}} or {{$id}}")
-        if text:
-            pieces.append((text, False))
-            text = ""
+        if match.start() > end:
+            pieces.append((template[end : match.start()], False))
         pieces.append((checked_source_name(f"$parent.{name}" if match["holder"] == "parent" else name), True))
-    text += template[end:]
-    return [*pieces, (text, False)] if text else pieces
+        end = match.end()
+    return [*pieces, (template[end:], False)] if end < len(template) else pieces
+
+
+def unfilled(template: str) -> list[str]:
+    """What stands in braces and is text all the same, because it names no field: `{a.b}`, `{ a }`."""
+    texts = [piece for piece, is_source in template_pieces(template) if not is_source]
+    return [found for text in texts for found in _BRACES.findall(text)]
 
 
 def _checked_template(template: str) -> str:

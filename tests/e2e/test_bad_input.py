@@ -223,7 +223,7 @@ SYSTEM_FAULTS = {
     ),
     "entity.yaml": (
         ("entity: customers", "entity: customer"),
-        r" System bc has no entity 'customer'; did you mean customers\?",
+        r"2: source\.entity: System bc has no entity 'customer'; did you mean customers\?",
     ),
     "source_field.yaml": (
         ("displayName", "displayNam"),
@@ -268,7 +268,8 @@ def test_a_folder_that_is_not_there_or_empty_is_named(small, tmp_path):
 def test_an_unknown_flow_is_refused_and_the_known_ones_are_named(small):
     before = small.snapshot(*STATE)
     assert small.said(small.platform.call("run", "customers_in")) == (
-        "There is no active flow 'customers_in' (flows: customers_out). Add flows with `ipaas apply DIR`."
+        "There is no active flow 'customers_in' (flows: customers_out); did you mean customers_out? "
+        "Add flows with `ipaas apply FOLDER`."
     )
     assert small.snapshot(*STATE) == before
 

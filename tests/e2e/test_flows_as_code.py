@@ -118,6 +118,10 @@ def test_what_is_not_there_is_named(desk):
             "nowhere",
         ): "There is no flow 'nowhere'. `ipaas flows list` shows those there are.",
     }
+    for command in ("show", "rollback"):
+        commands["lookups", command, "nowhere"] = (
+            "There is no lookup table 'nowhere'. `ipaas lookups list` shows those there are."
+        )
     ended = platform.together(*commands)
     assert [(done.returncode, done.stderr.strip()) for done in ended] == [
         (1, f"ipaas: {sentence}") for sentence in commands.values()

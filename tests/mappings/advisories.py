@@ -635,6 +635,11 @@ HARMLESS: Final[tuple[tuple[str, dict[str, object], object], ...]] = (
 
 #: Templates: what is refused, and what is text.
 TEMPLATES_REFUSED: Final = (
+    "{parent[a]}",
+    "{record[$secret]}",
+    "{a\x00}",
+)
+TEMPLATES_OF_TEXT: Final = (
     "{a.b}",
     "{a.__class__}",
     "{a[0]}",
@@ -645,11 +650,8 @@ TEMPLATES_REFUSED: Final = (
     "{a:>10}",
     "{a|attr}",
     "{a()}",
-    "{record}x{",
     "{record[a].b}",
     "{record[]}",
-    "{record[$secret]}",
-    "{parent[a]}",
     "{__class__.__mro__}",
     "{a b}",
     "{ a }",
@@ -657,7 +659,7 @@ TEMPLATES_REFUSED: Final = (
     "{1+1}",
     "{",
     "a{b",
-    "{a\x00}",
+    "}{",
     "{$env}",
 )
 TEMPLATES_OF_DATA: Final = (

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ipaas_resources.core.errors import MappingError
 from mappings.expressions.functions import FUNCTIONS
+from mappings.expressions.language import parse_program
 from tests.mappings.making import evaluate
 
 RECORD = {
@@ -140,7 +141,11 @@ def test_an_expression_has_this_value(expression, result):
     [
         ("t + 1", "type", "cannot add text and a number; turn one with number(...) or text(...)"),
         ("t * 2.5", "type", "cannot multiply text and a number; turn one with number(...) or text(...)"),
-        ("t % 3", "type", "cannot divide text and a number; turn one with number(...) or text(...)"),
+        (
+            "t % 3",
+            "type",
+            '% is the rest of a division of numbers; turn text with number(...), put values into text with f"{x}"',
+        ),
         ("yes + 1", "type", "cannot add true/false and a number"),
         ("items + t", "type", "cannot add a list and text"),
         ("t < 1", "type", "cannot compare text and a number; turn one with number(...) or text(...)"),
@@ -149,7 +154,11 @@ def test_an_expression_has_this_value(expression, result):
         ("upper(i)", "type", "text is needed, there is a number"),
         ("i in i", "type", "cannot look for a number in a number"),
         ("2 ** 0.5", "type", "an exponent is a whole number"),
-        ("round(d, 1.5)", "type", "the number of decimals is a whole number, there is a number"),
+        (
+            "round(d, 1.5)",
+            "type",
+            "the number of decimals is a whole number, there is a number with decimals",
+        ),
         ("1 / 0", "zero", "a division by zero; test the divisor first: a / b if b else null"),
         ("1 // 0.0", "zero", "a division by zero; test the divisor first: a // b if b else null"),
         ("1 % 0", "zero", "a division by zero; test the divisor first: a % b if b else null"),
@@ -240,3 +249,81 @@ def test_comparison_agrees_with_arithmetic(a, b):
     assert evaluate("a < b", record) is (Fraction(a) < Fraction(b))
     assert evaluate("a == b", record) is (Fraction(a) == Fraction(b))
     assert evaluate("a >= b", record) is not evaluate("a < b", record)
+
+
+@pytest.mark.parametrize("text", ["balance > 1,5", "1,5", "1, 5,", "result = balance * 1,5", "x = 1\nx, 2"])
+def test_a_comma_outside_of_brackets_is_refused_for_a_list_would_always_be_true(text):
+    with pytest.raises(ValueError, match=r"write decimals with a point \(1.5\), or a list as \[1, 5\]"):
+        parse_program(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["(1, 5)", "round(1, 5)", "[1, 5]", "a, b = b, a\na", "for a in [1, 2]:\n  b = a\nb"]
+)
+def test_commas_in_brackets_and_between_names_are_fine(text):
+    parse_program(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        ('city & "x"', "write + between texts, and between conditions"),
+        ("a <> 3", "write != instead of <>"),
+        ("a => 3", "write >= instead of =>"),
+        ("a === 3", "write == instead of ==="),
+        ("a && b", "write and instead of &&"),
+        ("a || b", "write or between conditions, + between texts, instead of ||"),
+        ("!a", "write not instead of !"),
+        ("a ? b : c", "write a if condition else b"),
+        ("a == 1 AND b", "write and in small letters"),
+        ("ROUND(x; 2)", "write commas between arguments"),
+        ("=price*2", "leave out the = in front"),
+        ("price = 3", "to compare, write =="),
+        ("price = 3 and b = 4", "compare with =="),
+        ("if price = 3:\n  x = 1\nx", "in line 1: compare with =="),
+        ('if(price>5,"a","b")', "a choice is written a if condition else b"),
+        ('if(price=5;"a";"b")', "a choice is written a if condition else b"),
+        ("if price > 5 then b", "a choice is written a if condition else b"),
+        ("record[Post code]", 'put the name in quotes: record["Post code"]'),
+        ("Post code", 'a field whose name has a space is written record["Post code"]'),
+        ("x = upper(Post code) + 'a b'\nx", 'a field whose name has a space is written record["Post code"]'),
+        ("TODAY()", "a rule gives the same result whenever it runs"),
+        ("now()", "a rule gives the same result whenever it runs"),
+        ("datetime.now()", "a rule gives the same result whenever it runs"),
+        ("lines.qty", 'write lines["qty"], of a list [x["qty"] for x in lines]'),
+        ("address.city", 'write address["city"]'),
+        ('"x" * 20%', "write 0.2 for 20%"),
+        ("(1 + 7.5%) * x", "write 0.075 for 7.5%"),
+        ("import re\nre.sub(a, b, c)", "nothing can be imported"),
+        ("rund(a)", "did you mean round? Near it: round, "),
+    ],
+)
+def test_what_other_languages_write_is_answered_with_the_way_to_write_it_here(text, way):
+    with pytest.raises(ValueError) as caught:
+        parse_program(text)
+    assert way in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "no"),
+    [
+        ("f('a <> b'", "!="),  # in a text
+        ("f(a  # half 20% or x ? y", "write"),  # in a remark
+        ("f('Post code'", "record"),
+        ("10 km", "record"),
+        ("a.__class__", '["'),
+    ],
+)
+def test_no_advice_is_given_on_what_stands_in_texts_remarks_and_inner_names(text, no):
+    with pytest.raises(ValueError) as caught:
+        parse_program(text)
+    assert no not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["frobnicate(x)", "x.frobnicate()"])
+def test_an_unknown_function_names_a_few_near_it_and_where_all_stand(text):
+    with pytest.raises(ValueError) as caught:
+        parse_program(text)
+    said = str(caught.value)
+    assert said.endswith(" stand in docs/expressions.md")
+    assert len(said.split(", ")) <= 8

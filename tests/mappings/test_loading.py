@@ -155,10 +155,13 @@ targets:
         "f.yaml:6: window.days: days are written mon-fri or mon,wed. Valid: mon, tue, wed, thu, fri, sat, sun",
         'f.yaml:6: window.from: a time of day is text such as "07:00"',
         "f.yaml:6: window.tz: 'Europe/Lundon' is no time zone; use a name like Europe/London or UTC",
-        "f.yaml:7: when: an expression cannot use attribute access with a point; a method is called with brackets, such as x.upper()",
+        (
+            'f.yaml:7: when: an expression cannot use attribute access with a point; write blocked["name"], of a list '
+            '[x["name"] for x in blocked]; a method is called with brackets, such as x.upper()'
+        ),
         "f.yaml:8: sla.max_age: this is no duration; write a number and s, m, h or d, such as 15s or 4h",
         "f.yaml:9: reverse_of: a flow and its target are named flow.target, in lower snake case",
-        "f.yaml:11: targets.account.entity: is missing",
+        "f.yaml:11: targets.account.entity: is missing: name what the system calls these records, such as customers",
         "f.yaml:13: targets.account.key: 0 entries stand here, at least 1 is needed",
         (
             "f.yaml:14: targets.account.on_delete: 'deactive' has no meaning here; did you mean deactivate? "
@@ -186,8 +189,17 @@ targets:
             "",
             "two rules at once: lookup and template; a field has one rule",
         ),
-        ("{lookup: t, missing: flag}", ".of", "is missing"),
-        ("{lookup: t, of: a}", ".missing", "is missing"),
+        (
+            "{lookup: t, missing: flag}",
+            ".of",
+            "is missing: name the source field, or the rule, that gives the value",
+        ),
+        (
+            "{lookup: t, of: a}",
+            ".missing",
+            "is missing: say what a missing entry does: flag, null or {default: VALUE}",
+        ),
+        ("{if: a}", ".then", "is missing: give the rule for when the condition holds"),
         (
             "{lookup: t, of: a, missing: guess}",
             ".missing",
@@ -197,11 +209,6 @@ targets:
             "{lookup: t, off: a, of: b, missing: flag}",
             ".off",
             "'off' is not a word of this place; did you mean of? Valid: owner, too_long, unfit_characters, lookup, of, missing, as",
-        ),
-        (
-            '{template: "{city.upper()}"}',
-            ".template",
-            "the brace at character 1 opens no field; write {field} or {record[Any name]}, and {{ for a brace",
         ),
         (
             "{date: a, to: '%Q'}",
@@ -257,6 +264,25 @@ def test_a_rule_outside_the_language_is_refused_with_its_place_and_what_could_st
 ):
     (fault,) = field_faults(f"x: {rule}")
     assert fault.startswith(f"f.yaml:9: targets.account.fields.x{path}: {sentence}")
+
+
+def test_a_word_that_is_missing_is_told_with_what_to_write():
+    assert faults(
+        "flow: a\nsource: {system: bc, entity: customers}\ntargets:\n  t:\n    lines: {l: {rollup: {}}}\n"
+    ) == [
+        "f.yaml:4: targets.t.system: is missing: name the system by its id, see ipaas systems list",
+        "f.yaml:4: targets.t.entity: is missing: name what the system calls these records, such as customers",
+        (
+            "f.yaml:4: targets.t.key: is missing: say by which field a record is found, such as "
+            "key: {accountnumber: number}"
+        ),
+        "f.yaml:5: targets.t.lines.l.each: is missing: name the field of the source that holds the lines",
+        "f.yaml:5: targets.t.lines.l.key: is missing: say which field tells the lines apart, such as key: sequence",
+        (
+            "f.yaml:5: targets.t.lines.l.rollup.by: is missing: name the fields whose equal values make lines one, "
+            "such as by: itemNumber"
+        ),
+    ]
 
 
 def test_a_key_and_a_field_with_two_rules_is_refused_and_with_the_same_rule_is_one_field():

@@ -108,6 +108,28 @@ def test_a_cell_that_belongs_to_no_column_is_told_and_not_dropped(text, fault):
 
 
 @pytest.mark.parametrize(
+    ("text", "marks"),
+    [
+        ("\ufeffcode;days\r\nN30;30\r\nN60;1,5\r\n", "semicolons"),
+        ('"code";"days"\n"N30";"30"\n', "semicolons"),
+        ("sep=;\ncode;days\nN30;30\n", "semicolons"),
+        ("code\tdays\nN30\t30\n", "tabs"),
+    ],
+)
+def test_a_table_that_is_parted_by_something_else_than_commas_says_so_once_and_how_to_save_it(text, marks):
+    with pytest.raises(ConfigurationError) as caught:
+        read_table(text, name="p.csv")
+    first, fault = caught.value.message.splitlines()
+    assert first == "The lookup table p.csv cannot be used:"
+    assert fault.startswith(f"  p.csv:1: the columns are parted by {marks}, not by commas; ")
+    assert "list separator" in fault
+
+
+def test_semicolons_and_tabs_inside_cells_part_nothing():
+    assert read_table("key,value; or more\nA;1,one\ttwo\n", name="p.csv") == {"A;1": "one\ttwo"}
+
+
+@pytest.mark.parametrize(
     ("rule", "what"),
     [
         (

@@ -149,6 +149,19 @@ def test_a_field_that_differs_within_a_group_and_is_not_provided_for_is_an_error
     assert [line["quantity"] for line in rolled({"lines": same}, more)] == [5, 1]
 
 
+def test_all_fields_that_differ_within_a_group_are_named_at_once():
+    lines = [
+        {"item": "A", "qty": 1, "price": 2, "text": "x"},
+        {"item": "A", "qty": 1, "price": 3, "text": "y"},
+        {"item": "A", "qty": 4, "price": 3, "text": "y"},
+    ]
+    more = ROLLED.replace("sum: [qty, price], first: text", "sum: []")
+    with pytest.raises(
+        MappingError, match="differ in qty, price, text; add each to sum: or first: of the rollup"
+    ):
+        rolled({"lines": lines}, more)
+
+
 def test_a_field_that_no_rule_reads_may_differ():
     lines = [{**line, "etag": str(number), "lineNo": number} for number, line in enumerate(LINES)]
     assert [line["quantity"] for line in rolled({"lines": lines})] == [5, 1]

@@ -281,7 +281,7 @@ CASES = [
     ("name: displayName", "the rule can give 100 characters", "name: notes"),  # nobody knows how long
     ('name: {template: "{code}!"}', f"the rule can give 11 characters, name takes 10; {ADD}", 'name: {template: "{code}"}'),
     ('name: {template: "{changed}"}', "the rule can give 27 characters, name takes 10", 'name: {template: "{day}"}'),
-    ('name: {template: "{{{code}}}"}', "the rule can give 12 characters, name takes 10", 'name: {template: "{notes}-{code}"}'),
+    ('name: {template: "({code})"}', "the rule can give 12 characters, name takes 10", 'name: {template: "{notes}-{code}"}'),
     ("name: {if: taxable, then: displayName, else: code}", "the rule can give 100 characters, name takes 10", "name: {if: taxable, then: code, else: {const: none}}"),
     ("name: id", "the rule can give 36 characters, name takes 10", "text: id"),
     ("name: {const: much too long}", "'much too long' has 13 characters, name takes 10", "name: {const: just right}"),
@@ -474,3 +474,36 @@ def test_a_source_that_goes_beyond_the_range_of_the_target_is_a_warning():
         "the source goes up to 100, share to 50",
         "the source goes down to 0, share to 10",
     ]
+
+
+@pytest.mark.parametrize(
+    ("rule", "sentence"),
+    [
+        ("text: Main contact", "the source field 'Main contact' does not exist; for a fixed text write {const: Main contact}"),
+        ("text: 'Sales, main'", 'does not exist; for a fixed text write {const: "Sales, main"}'),
+        ("text: GmbH", "the source field 'GmbH' does not exist; for a fixed text write {const: GmbH}"),
+        ("text: displayNam", "the source field 'displayNam' does not exist; did you mean displayName?"),
+        ("limit: {math: balance + zzz}", "the source field 'zzz' does not exist. Valid"),
+    ],
+)  # fmt: skip
+def test_a_bare_name_that_is_none_may_have_been_meant_as_a_text(rule, sentence):
+    assert sentence in faults(rule)[-1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "more", "found"),
+    [
+        ("", "when: state == 'Opn'\n", "f.yaml:8: when: 'Opn' is no choice of the source field state ('', 'Open', 'Closed', 'Lost'); did you mean Open?"),
+        ("", "    when: state not in ['Open', 'Closd']\n", "f.yaml:8: targets.account.when: 'Closd' is no choice"),
+        ("onhold: {if: \"record['blocked'] != 'Shp'\", then: true, else: false}", "", "f.yaml:9: targets.account.fields.onhold: 'Shp' is no choice"),
+        ("text: {python: \"x = 'a'\\nif 'Al' == blocked:\\n  x = 'b'\\nx\"}", "", "'Al' is no choice of the source field blocked"),
+        ("", "    lines: {details: {each: orderLines, key: sequence, when: \"parent['state'] == 'Opn'\"}}\n", "lines.details.when: 'Opn' is no choice"),
+        ("", "when: state == 'Open' and displayName == 'Opn' and state != '' and state in notes\n", None),
+        ("text: {python: \"state = 'Opn'\\nstate == 'Opn'\"}", "", None),  # a name of the block, no field
+        ("text: {python: \"[state for state in notes if state == 'Opn']\"}", "", None),
+    ],
+)  # fmt: skip
+def test_a_comparison_with_a_choice_that_there_is_not_is_a_warning(fields, more, found):
+    told = [line for line in warned(fields, more=more) if "choice" in line]
+    assert len(told) == (0 if found is None else 1)
+    assert found is None or found in told[0]

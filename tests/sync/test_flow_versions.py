@@ -12,7 +12,7 @@ from ipaas_assets.sync.apply import apply_folder, roll_back
 from ipaas_assets.sync.exporting import export_folder
 from ipaas_assets.sync.planning import plan_folder
 from ipaas_assets.sync.run import run_flow
-from ipaas_resources.core.errors import ConfigurationError
+from ipaas_resources.core.errors import ConfigurationError, SchemaError
 from ipaas_resources.store import versions
 from ipaas_resources.store.versions import About, NewFlow
 from mappings.difference import flow_changes
@@ -62,6 +62,37 @@ async def test_a_save_is_a_version_and_an_unchanged_text_is_none(fresh_database,
                 "before": "name",
                 "after": {"const": "same"},
             }
+        ]
+
+
+async def test_everything_that_the_systems_do_not_know_is_told_at_once_with_its_place(
+    fresh_database, tmp_path, monkeypatch
+):
+    async with rig(fresh_database) as world:
+        for product in world.products.values():
+            live = product.schema
+
+            async def some(entity, live=live):
+                if entity.startswith("no_"):
+                    raise SchemaError(f"There is no entity {entity}.")
+                return await live(entity)
+
+            monkeypatch.setattr(product, "schema", some)
+        await world.open()
+        text = flow().replace("entity: customers}", "entity: no_source, scopes: [nowhere]}")
+        text = text.replace("entity: customers\n", "entity: no_target\n")
+        text += "  second: {system: crm, entity: no_second, key: {number: number}}\n"
+        with pytest.raises(FlowErrors) as caught:
+            await apply_folder(world.engine, write(tmp_path, text), actor="ann")
+        lines = text.splitlines()
+        assert [
+            (fault.path, fault.what.partition(";")[0], lines[fault.line - 1].strip()[:6])
+            for fault in caught.value.faults
+        ] == [
+            ("source.entity", "There is no entity no_source", "source"),
+            ("source.scopes", "System 'erp' has no scope 'nowhere'", "source"),
+            ("targets.copy.entity", "There is no entity no_target", "entity"),
+            ("targets.second.entity", "There is no entity no_second", "second"),
         ]
 
 
@@ -278,7 +309,7 @@ async def test_a_lookup_table_has_versions_and_a_changed_row_sends_the_records_t
         assert [(each.flow, each.text_differs) for each in planned.flows] == [("people", False)]
         assert planned.flows[0].records.counts == {"copy": {"update": 1}}
         applied = await apply(world, tmp_path)
-        assert (applied.lookups, applied.raised) == (["names"], 1)
+        assert (applied.lookups, applied.raised) == ({"names": 2}, 1)
         await world.run(pull=False)
         assert [effect.fields for effect in crm.ledger] == [{"name": "Two"}]
         history = await versions.lookup_history(world.database, "names")

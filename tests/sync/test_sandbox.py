@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from ipaas_assets.sync.sandbox import Ask, SandboxResult, TargetResult, sandbox
@@ -360,3 +361,79 @@ targets:
         assert field(result, "rows.what").value == "Desk"
         assert field(result, "rows.who").value == "***"
         assert [entry.key for entry in field(result, "rows.who").entries] == ["***"]
+
+
+async def test_what_a_masked_value_is_made_of_is_masked_with_it_also_where_only_the_target_calls_it_personal(
+    fresh_database,
+):
+    def customers(sensitivity):
+        rows = FieldSchema(
+            name="rows",
+            type="lines",
+            line_key="n",
+            fields=(
+                FieldSchema(name="n", type="integer"),
+                FieldSchema(name="who", type="text", sensitivity=sensitivity),
+                FieldSchema(name="what", type="text"),
+            ),
+        )
+        fields = [
+            msgspec.structs.replace(one, sensitivity=sensitivity if one.name in ("name", "email") else "none")
+            for one in CUSTOMER.fields
+        ]
+        return EntitySchema(entity="customers", key=("id",), fields=(*fields, rows))
+
+    flow = """
+flow: people
+source: {system: erp, entity: customers}
+when: not empty(name)
+targets:
+  copy:
+    system: crm
+    entity: customers
+    key: {number: number}
+    when: not empty(number)
+    fields:
+      name: {if: 'name == "Alpine"', then: name, else: {lookup: known, of: name, missing: null}}
+      email: email
+    lines:
+      rows:
+        each: rows
+        key: n
+        when: who != "Bo" and what != "Bin"
+        fields: {who: who, what: what}
+"""
+    document = {
+        "id": "x",
+        "number": "C1",
+        "name": "Alpine",
+        "email": "a@b",
+        "rows": [{"n": 1, "who": "Ann", "what": "Desk"}, {"n": 2, "who": "Bo", "what": "Bin"}],
+    }
+    products = {
+        "source": ReadOnly(schema=customers("none")),
+        "target": ReadOnly(schema=customers("personal")),
+    }
+    async with rig(fresh_database, **products) as world:
+        await world.apply(flow)
+        world.engine.lookups["known"] = {"Alpine": "Alpine Ski House"}
+        trace = only(await sandbox(world.engine, Ask(flow="people", document=document))).trace
+        assert not any(hidden in repr(trace.fields) for hidden in ("a@b", "House"))
+        name = next(one for one in trace.fields if one.field == "name")
+        assert (name.value, name.inputs) == ("***", {"name": "***"})
+        assert {step.value for step in name.steps} == {"***"}
+        assert [(one.expression, one.inputs) for one in trace.conditions] == [
+            ("not empty(name)", {"name": "***"}),
+            ("not empty(number)", {"number": "C1"}),
+        ]
+        (rows,) = trace.lines
+        assert [line.when.inputs for line in rows.lines if line.when is not None] == [
+            {"who": "***", "what": "Desk"},
+            {"who": "***", "what": "Bin"},
+        ]
+        who, what = (one for one in rows.lines[0].fields if one.field in ("rows.who", "rows.what"))
+        assert (who.inputs, what.inputs) == ({"who": "***"}, {"what": "Desk"})
+        asked = Ask(flow="people", document=document, show_personal=True)
+        shown = only(await sandbox(world.engine, asked)).trace
+        assert next(one for one in shown.fields if one.field == "name").inputs == {"name": "Alpine"}
+        assert shown.conditions[0].inputs == {"name": "Alpine"}

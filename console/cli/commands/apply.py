@@ -15,7 +15,7 @@ from ipaas_resources.settings import Settings, load_settings
 from ipaas_resources.store.versions import Remap
 
 
-@click.command()
+@click.command(short_help="Check the flows of a folder, store them, make them active.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--lookups", type=click.Path(path_type=Path), help="Folder of lookup tables (*.csv).")
 @click.option(
@@ -51,8 +51,8 @@ def show_applied(applied: Applied, settings: Settings) -> None:
     """What applying changed, in words; a running Dagster takes over the new versions."""
     for saved in applied.flows:
         click.echo(f"{saved.flow}: version {saved.version}{'' if saved.changed else ', unchanged'}")
-    for table in applied.lookups:
-        click.echo(f"lookup {table}: changed")
+    for table, version in applied.lookups.items():
+        click.echo(f"lookup {table}: version {version}")
     for warning in applied.warnings:
         click.echo(f"note: {warning}")
     if applied.raised:

@@ -25,7 +25,7 @@ from console.up import start_dagster
 from ipaas_resources.settings import load_settings
 
 
-@click.command()
+@click.command(short_help="Start three simulated systems and keep them in step.")
 @click.option("--once", is_flag=True, help="End after the first sync (without the Dagster UI).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object about the first sync.")
 @click.option("--prefill", is_flag=True, help="Targets hold 30 % of the records already, 10 of them twice.")

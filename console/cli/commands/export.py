@@ -10,7 +10,7 @@ from console.cli.opening import engine, run_async
 from ipaas_assets.sync.exporting import Exported, export_folder
 
 
-@click.command()
+@click.command(short_help="Write the active flows and lookup tables into a folder.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace files that say something else.")
 def export(folder: Path, *, overwrite: bool) -> None:

@@ -54,9 +54,14 @@ def expr() -> None:
     """Expressions: try one on a record."""
 
 
-@expr.command("eval")
+@expr.command("eval", short_help="Say what an expression gives for a record, or for many.")
 @click.argument("expression", required=False)
-@click.option("--file", "path", help="One JSON object per line: kind, expr, record, table; - reads stdin.")
+@click.option(
+    "--file",
+    "path",
+    help="One JSON object per line: kind, expr, record, table (--kind, --record and --table do not count then); - reads "
+    "stdin.",
+)
 @click.option(
     "--kind", type=click.Choice(KINDS), default="python", show_default=True, help="What it stands in."
 )
@@ -92,7 +97,10 @@ def _answer_one(expression: str, kind: str, record: str, table: str | None) -> A
             request["table"] = _of_option("--table", table)
         return _answer(request)
     except BadInputError as error:
-        raise click.UsageError(f"{error}.") from None
+        said = str(error)
+        raise click.UsageError(
+            f"{said}." if said.startswith("--") else f"It cannot be tried: {said}."
+        ) from None
 
 
 def _of_option(option: str, text: str) -> Any:
@@ -187,21 +195,27 @@ def _answer(request: dict[str, Any]) -> Answer:
     kind, expression = request.get("kind"), request.get("expr")
     record, table = request.get("record", {}), request.get("table")
     if kind not in KINDS:
-        raise BadInputError(f"its kind is not known. Valid: {', '.join(KINDS)}")
+        raise BadInputError(
+            f"its kind is {'missing' if kind is None else 'not known'}. Valid: {', '.join(KINDS)}"
+        )
     if not isinstance(expression, str):
         raise BadInputError("its expr is missing or no text")
     if not isinstance(record, dict):
-        raise BadInputError("its record is no object")
+        raise BadInputError('its record is no object; write {"FIELD": VALUE, ...}')
     if table is not None and not isinstance(table, dict):
         raise BadInputError("its table is no object")
     if kind == "lookup" and table is None:
-        raise BadInputError("a lookup needs its table")
+        raise BadInputError('a lookup needs its table, such as {"KEY": VALUE, ...}')
     try:
         return Answer(ok=True, value=evaluate(kind, expression, record, table))
     except RuleError as error:
         return Answer(ok=False, error=error.class_name, message=f"{error.what}.")
     except RefusedExpressionError as error:
-        return Answer(ok=False, error=error.class_name, message=f"{str(error).removesuffix('.')}.")
+        return Answer(ok=False, error=error.class_name, message=_sentence(str(error)))
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 COMMANDS = [expr]

@@ -19,7 +19,7 @@ from mappings.load import load_flow
 _MANY = 12  # places on one line of text
 
 
-@click.command("impact")
+@click.command("impact", short_help="Show what else a rule, a draft or a changed schema touches.")
 @click.argument("what", metavar="[FLOW[.TARGET[.FIELD]]]", required=False)
 @click.option(
     "--file",

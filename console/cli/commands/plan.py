@@ -19,10 +19,16 @@ from mappings.difference import counted
 CHANGES = 2
 
 
-@click.command()
+@click.command(short_help="Show what `ipaas apply` would change; changes nothing.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--lookups", type=click.Path(path_type=Path), help="Folder of lookup tables (*.csv).")
-@click.option("--samples", default=5, show_default=True, help="Records of each flow that are shown in full.")
+@click.option(
+    "--samples",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="Records of each flow that are shown in full.",
+)
 @click.option("--registry-only", is_flag=True, help="Only the registry: plan no records.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def plan(folder: Path, lookups: Path | None, samples: int, *, registry_only: bool, as_json: bool) -> None:
@@ -88,6 +94,10 @@ def _show_plan(planned: Plan) -> None:
         show_changes(flow.changes)
         if flow.records is not None:
             show_records(flow.records)
+    if any(
+        change.op == "remove" and "fields" in change.path for flow in planned.flows for change in flow.changes
+    ):
+        click.echo("note: the values that a removed rule has written stay in the target")
     for warning in planned.warnings:
         click.echo(f"note: {warning}")
     if planned.unchanged:

@@ -22,7 +22,13 @@ from ipaas_resources.core.values import encode
 @click.option("--full", is_flag=True, help="Read all source records, not only changes.")
 @click.option("--replan", is_flag=True, help="Map all known records again, without waiting for a change.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@click.option("--samples", default=20, show_default=True, help="Records that a dry run shows in full.")
+@click.option(
+    "--samples",
+    type=click.IntRange(0),
+    default=20,
+    show_default=True,
+    help="Records that a dry run shows in full.",
+)
 def run(flow: str, *, dry_run: bool, full: bool, replan: bool, as_json: bool, samples: int) -> None:
     """Run FLOW now: read its source, map, write its targets."""
     if full and replan:
@@ -68,7 +74,8 @@ async def _dry_run(flow: str, mode: Mode, samples: int, *, quiet: bool) -> DryRu
 
 def _outcomes(outcomes: Any) -> str:
     return (
-        ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items()) if count) or "nothing to do"
+        ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(outcomes.items()) if count)
+        or "nothing to do"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from console.cli.opening import engine, run_async
+from console.cli.planned import shown_change
 from console.cli.strict_json import JsonError, read_json_bytes
 from console.cli.values import ago, shown
 from ipaas_assets.sync.sandbox import Ask, SandboxResult, TargetResult, Would, sandbox
@@ -25,7 +26,12 @@ _MANY = 8  # inputs on one line of text
 @click.option(
     "--record", "given", metavar="JSON|@FILE|-", help="The source record, as its fields; - reads stdin."
 )
-@click.option("--id", "record", help="The id of a source record: from the mirror, else from its system.")
+@click.option(
+    "--id",
+    "record",
+    help="The id of a source record (where a plan shows at/2bd5: --scope at --id 2bd5): from the mirror, else "
+    "from its system.",
+)
 @click.option("--scope", help="The scope of the record.")
 @click.option("--target", help="This target only.")
 @click.option("--rule", "field", metavar="FIELD", help="This rule only: NAME, LINES.NAME or $scope.")
@@ -56,8 +62,8 @@ def command(
 ) -> None:
     """Show what FLOW makes of one record, rule by rule. Nothing is written anywhere.
 
-    The values of the record are shown, for you asked for it; fields that their schema calls personal are masked
-    unless you ask for them, secret ones always.
+    The values of the record are shown, for you asked for it; fields that their schema calls personal are masked, with
+    what they are made of, unless you ask for them, secret ones always.
     """
     if (given is None) == (record is None):
         raise click.UsageError("Give either a record with --record, or the id of one with --id.")
@@ -217,7 +223,7 @@ def _document_lines(lines: LinesTrace) -> Iterator[str]:
 def _would(would: Would) -> Iterator[str]:
     yield f"  A run now: {would.outcome.replace('_', ' ')}{f'. {would.reason}' if would.reason else ''}"
     for field, (before, after) in would.changes.items():
-        yield f"    {field}: {shown(before)} -> {shown(after)}"
+        yield f"    {shown_change(field, before, after)}"
 
 
 COMMANDS = [command]

@@ -10,7 +10,7 @@ from console.up import start_dagster
 from ipaas_resources.settings import load_settings
 
 
-@click.command()
+@click.command(short_help="Start the platform with the Dagster UI.")
 def up() -> None:
     """Start the database and Dagster; schedules and sensors then keep the systems in step."""
     settings = load_settings()

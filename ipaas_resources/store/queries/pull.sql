@@ -197,11 +197,12 @@ ON CONFLICT (flow, target, scope, record) DO UPDATE
        due_at = CASE WHEN w.intent IS NULL THEN now() ELSE w.due_at END
 
 -- name: raise_queued
--- Items that another version of the flow holds or gave up: they are planned again. One that is written at this moment
--- gets a new generation, so it is due again once that write is settled.
+-- Items that are in work, and those that another version of the flow gave up: they are planned again. One that is
+-- written at this moment gets a new generation, so it is due again once that write is settled.
 WITH picked AS (
     SELECT flow, target, scope, record FROM work_items
-     WHERE flow = :flow AND (lease_token IS NOT NULL OR state <> 'due')
+     WHERE flow = :flow AND target = ANY(CAST(:targets AS text[]))
+       AND (lease_token IS NOT NULL OR (:given_up AND state <> 'due'))
      ORDER BY flow, target, scope, record FOR UPDATE
 )
 UPDATE work_items w
@@ -212,10 +213,41 @@ UPDATE work_items w
  WHERE w.flow = p.flow AND w.target = p.target AND w.scope = p.scope AND w.record = p.record
 
 -- name: drop_orphans
--- Work for targets that the flow no longer has: nobody would ever claim it. What may have been sent is kept.
+-- Work for targets that the flow no longer has, which nobody would ever claim, and for scopes that it no longer reads.
+-- What may have been sent is kept. The lock keeps a slow worker of an older version from dropping what a newer one raised.
+WITH this AS MATERIALIZED (
+    SELECT 1 FROM flows WHERE flow = :flow AND active_version = :version FOR SHARE
+)
 DELETE FROM work_items
- WHERE flow = :flow AND target <> ALL(CAST(:targets AS text[])) AND intent IS NULL
-   AND (lease_until IS NULL OR lease_until < now())
+ WHERE flow = :flow AND intent IS NULL AND (lease_until IS NULL OR lease_until < now())
+   AND (target <> ALL(CAST(:targets AS text[]))
+        OR CAST(:scopes AS text[]) IS NOT NULL AND scope <> ALL(CAST(:scopes AS text[])))
+   AND EXISTS (SELECT 1 FROM this)
+
+-- name: link_versions
+-- The versions of a flow that wrote the links of a target last, the newest first.
+SELECT DISTINCT flow_version FROM links
+ WHERE flow = :flow AND target = :target AND state <> 'deleted' ORDER BY flow_version DESC
+
+-- name: links_forget
+-- What rules wrote that a version no longer has is forgotten, a chunk of links at a time: the field is somebody else's
+-- from now on, and a rule that comes back for it writes it again.
+WITH chunk AS MATERIALIZED (
+    SELECT l.scope, l.record,
+           ARRAY(SELECT k FROM jsonb_object_keys(l.sent) AS k WHERE k <> ALL(CAST(:owned AS text[]))) AS gone
+      FROM links l
+     WHERE l.flow = :flow AND l.target = :target AND (l.scope, l.record) > (:after_scope, :after_record)
+     ORDER BY l.scope, l.record LIMIT :chunk
+), locked AS MATERIALIZED (
+    SELECT :flow AS flow, :target AS target, l.scope, l.record, c.gone
+      FROM chunk c JOIN links l ON l.flow = :flow AND l.target = :target AND l.scope = c.scope AND l.record = c.record
+     WHERE c.gone <> '{}' ORDER BY l.scope, l.record FOR UPDATE OF l
+), forgotten AS (
+    UPDATE links l SET sent = l.sent - k.gone, read_back = l.read_back - k.gone
+      FROM locked k
+     WHERE l.flow = k.flow AND l.target = k.target AND l.scope = k.scope AND l.record = k.record
+)
+SELECT (SELECT count(*) FROM chunk) AS links, (SELECT max(ARRAY[scope, record]) FROM chunk) AS last
 
 -- name: entity_state_read
 SELECT cursor::text AS cursor, scan_number, scan_full, false AS first_scan, last_pull_at, last_complete_at, last_error
