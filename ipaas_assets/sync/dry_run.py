@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ipaas_assets.sync.engine import Engine
-from ipaas_assets.sync.lookup import FirstContact, References
+from ipaas_assets.sync.lookup import NOT_MADE_YET, FirstContact, References
 from ipaas_assets.sync.mapping import map_batch
 from ipaas_assets.sync.model import Mode, TargetWork
 from ipaas_assets.sync.plan import MASK, decide
@@ -20,6 +20,7 @@ from ipaas_resources.core.records import ChangeKind, Cursor
 from ipaas_resources.core.values import decode, encode
 from ipaas_resources.store import queue
 from ipaas_resources.store.queue import Claimed
+from mappings.mapped import LinkHit
 
 _CHUNK = 1000
 
@@ -84,6 +85,8 @@ class DryRun:
         self._counts: dict[str, Counter[str]] = {}
         self._samples: list[Planned] = []
         self._read = self._known = 0
+        #: Links that the run would have made by the time it comes to the targets that refer to them.
+        self._coming: dict[tuple[str, ...], LinkHit] = {}
 
     async def run(self) -> DryRunResult:
         """Plan everything that is new in the source or waits in the queue."""
@@ -220,11 +223,15 @@ class DryRun:
             )
             for item, link in zip(part, links, strict=True):
                 item.link = link
-            references = References(self._engine.lookups)
+            references = References(self._engine.lookups, self._coming)
             mapped = await map_batch(self._engine.database, work, part, references, self._engine.sides())
             seen = await first_contact.look(work, part, mapped)
             for item, image, look in zip(part, mapped, seen, strict=True):
                 decision = decide(work, item, image, look)
+                if decision.reserve and decision.operation is not None:
+                    self._coming[self._flow.name, target, item.scope, item.record] = LinkHit(
+                        scope=decision.target_scope, id=decision.operation.id or NOT_MADE_YET
+                    )
                 changes = decision.changes or {}
                 if decision.outcome == "created" and decision.operation is not None:
                     changes = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,9 @@ from ipaas_resources.core.values import encode
 from ipaas_resources.store.database import Database
 from ipaas_resources.store.queue import Claimed
 from mappings.mapped import MISSING, LinkHit, Mapped, Missing, RefUse
+
+#: Stands in a dry run for the id of a record that the run would create first.
+NOT_MADE_YET = "(not made yet)"
 
 
 class Asked(msgspec.Struct, frozen=True, order=True):
@@ -35,8 +38,12 @@ class References:
     A reference is followed from the record's own scope: the same id in two companies is two records.
     """
 
-    def __init__(self, lookups: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, lookups: dict[str, dict[str, Any]], coming: Mapping[tuple[str, ...], LinkHit] | None = None
+    ) -> None:
+        """`coming`: (flow, target, scope, record) -> links that a dry run counts on, for the run would make them first."""
         self._lookups = lookups
+        self._coming = coming or {}
         self._links: dict[Asked, LinkHit | None] = {}
         self._asked: set[Asked] = set()
 
@@ -50,6 +57,8 @@ class References:
         hit = self._links.get(key)
         if hit is None and key not in self._links:
             self._asked.add(key)
+        if hit is None and ref.by == "id" and self._coming:
+            return self._coming.get((ref.flow, ref.target, scope, value))
         return hit
 
     def lookup(self, table: str, key: str) -> Any | Missing:
@@ -265,4 +274,4 @@ class FirstContact:
 
 
 def _keyless(image: Mapped) -> bool:
-    return any(value is None or value == "" for value in image.key.values())
+    return any(value is None or value in {"", NOT_MADE_YET} for value in image.key.values())

@@ -445,9 +445,6 @@ async def test_a_plan_counts_a_target_that_refers_to_one_of_the_same_flow_as_it_
         assert Counter(effect.kind for effect in crm.ledger) == {"create": 6}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the dry run does not count on records that the same run creates first"
-)
 async def test_a_plan_counts_a_target_that_cannot_do_without_one_of_the_same_flow(fresh_database, tmp_path):
     text = flow() + (
         "  second:\n    system: crm\n    entity: customers\n"
