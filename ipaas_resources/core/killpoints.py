@@ -1,9 +1,9 @@
 """Named places where a crash test kills the process: free unless armed by IPAAS_KILL_AT.
 
 `IPAAS_KILL_AT=K08:3` kills the process with SIGKILL the third time it passes K08 after the point's work was done;
-`IPAAS_KILL_AT=-K08:1` kills before it. The names are those of the fault model: K04 claim commit, K05 source fetch, K06 page cursor
-commit, K07 map, K08 intent commit, K09 request written, K10 response read, K11 outcome transaction commit, K12 next
-batch item, K13 dead-letter move.
+`IPAAS_KILL_AT=-K08:1` kills before it. The names are those of the fault model: K01 body read, K02 inbox
+commit, K03 answer sent, K04 claim commit, K05 source fetch, K06 page cursor commit, K07 map, K08 intent commit, K09
+request written, K10 response read, K11 outcome transaction commit, K12 next batch item, K13 dead-letter move.
 """
 
 from __future__ import annotations

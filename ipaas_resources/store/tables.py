@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
-from ipaas_resources.store import limits_tables  # noqa: F401 - its tables belong to the same metadata
+from ipaas_resources.store import inbox_tables, limits_tables  # noqa: F401 - their tables belong to the same metadata
 from ipaas_resources.store.metadata import metadata
 
 _now = sa.text("now()")
