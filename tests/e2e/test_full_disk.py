@@ -101,11 +101,11 @@ def test_a_full_disk_is_one_sentence_and_with_space_again_the_work_is_done(disk,
         # A changed lookup table, and a flow that has no room: neither may be stored without the other.
         shutil.copytree(REPOSITORY / "mappings" / "lookups", tmp_path / "flows" / "lookups")
         with (tmp_path / "flows" / "lookups" / "service_items.csv").open("a", encoding="utf-8") as table:
-            table.write("Inspection,SER101\n")
+            table.write("Inspection,SER101,for the test\n")
         flow = (REPOSITORY / "mappings" / "patterns" / f"{ITEMS}.yaml").read_text(encoding="utf-8")
         remarks = "".join(f"# {secrets.token_hex(48)}\n" for _ in range(4000))
         (tmp_path / "flows" / "flow.yaml").write_text(flow + remarks, encoding="utf-8")
-        assert sentence(platform.call("apply", str(tmp_path / "flows"))) == FULL
+        assert sentence(platform.call("apply", str(tmp_path / "flows"), "--yes")) == FULL
         assert disk.registry() == before
 
         disk.free()
@@ -114,4 +114,4 @@ def test_a_full_disk_is_one_sentence_and_with_space_again_the_work_is_done(disk,
         assert verify(client, flows=[ITEMS]) == []
         assert len(client.records("crm", "products")) == client.ready.records["items"]
         assert platform.run(ITEMS, "--full")["counts"]["writes"] == 0
-        assert "lookup service_items: version" in platform.must("apply", str(tmp_path / "flows"))
+        assert "lookup service_items: version" in platform.must("apply", str(tmp_path / "flows"), "--yes")
