@@ -73,7 +73,7 @@ class FileLock:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             taken = _lock_descriptor(descriptor, wait=wait)
-        except BaseException:
+        except BaseException:  # a stop by signal too: what was begun is undone, then it is raised on
             os.close(descriptor)
             raise
         if not taken:
@@ -115,7 +115,7 @@ def write_private(path: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).replace(path)
-    except BaseException:
+    except BaseException:  # a stop by signal too: what was begun is undone, then it is raised on
         with contextlib.suppress(OSError):
             Path(temporary).unlink()
         raise
