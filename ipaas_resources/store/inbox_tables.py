@@ -26,6 +26,14 @@ subscriptions = sa.Table(
     # A validation handshake is answered until then: it echoes what a stranger sends, so it is open only on purpose.
     sa.Column("handshake_until", _time),
     sa.Column("created_at", _time, nullable=False, server_default=_now),
+    # What the product knows of it, where the platform made it there (`managed`).
+    sa.Column("product_id", sa.Text),
+    sa.Column("resource", sa.Text),
+    sa.Column("etag", sa.Text),
+    sa.Column("expires_at", _time),
+    sa.Column("checked_at", _time),  # when the product last said that it is there
+    sa.Column("error", sa.Text),  # why it could not be made, renewed or looked at
+    sa.Column("managed", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 inbox = sa.Table(
@@ -39,7 +47,9 @@ inbox = sa.Table(
     sa.Column("headers", JSONB, nullable=False),
     sa.Column("trace_id", sa.Text, nullable=False),
     sa.Column("received_at", _time, nullable=False, server_default=_now),
-    sa.Column("state", sa.Text, nullable=False, server_default="due"),  # due | done | dead
+    sa.Column("state", sa.Text, nullable=False, server_default="due"),  # due | done | ignored | dead
+    sa.Column("error_code", sa.Text),
+    sa.Column("error", sa.Text),
     sa.Index("inbox_due_idx", "delivery", postgresql_where=sa.text("state = 'due'")),
     postgresql_with={
         "fillfactor": "90",
@@ -58,4 +68,5 @@ inbox_keys = sa.Table(
     sa.Column("key", sa.LargeBinary, primary_key=True),
     sa.Column("received_at", _time, nullable=False, server_default=_now),
     sa.CheckConstraint("octet_length(key) = 16", name="key_size"),
+    sa.Index("inbox_keys_received_at_idx", "received_at", postgresql_using="brin"),
 )

@@ -10,7 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
-from ipaas_resources.store import inbox_tables, limits_tables  # noqa: F401 - their tables belong to the same metadata
+from ipaas_resources.store import (  # noqa: F401 - their tables belong to the same metadata
+    inbox_tables,
+    limits_tables,
+    live_tables,
+)
 from ipaas_resources.store.metadata import metadata
 
 _now = sa.text("now()")
@@ -131,6 +135,13 @@ entity_state = sa.Table(
     sa.Column("last_pull_at", _time),  # end of the last scan without error
     sa.Column("last_complete_at", _time),  # end of the last complete enumeration
     sa.Column("last_error", sa.Text),
+    # Adaptive polling: seconds between polls as they are now, when the next one is due, and why then.
+    sa.Column("poll_interval", sa.Double),
+    sa.Column("poll_due_at", _time),
+    sa.Column("poll_reason", sa.Text),
+    sa.Column(
+        "poll_full", sa.Boolean, nullable=False, server_default=sa.false()
+    ),  # the next one reads everything
     postgresql_with={"fillfactor": "50"},
 )
 
@@ -235,6 +246,7 @@ work_items = sa.Table(
     sa.Column("verify_target", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("intent", sa.BigInteger),  # the unresolved intent that may have written this record
     sa.Column("waits_for", sa.Text),  # flow.target of the link a parked item waits for
+    sa.Column("parked_since", _time),
     sa.Column("trace_ids", ARRAY(sa.Text), nullable=False),
     sa.Column("error_code", sa.Text),
     sa.Column("error", sa.Text),
