@@ -5,8 +5,11 @@ Secrets of connected systems are not here: system documents hold references to t
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -54,6 +57,11 @@ class Settings(BaseSettings):
     code_server_port: int = Field(default=3010, ge=1, le=65535, description="Dagster code server.")
     console_port: int = Field(default=8000, ge=1, le=65535, description="Console and webhook ingress.")
     simulator_port: int = Field(default=8100, ge=1, le=65535, description="Simulated systems of the demo.")
+    public_url: str | None = Field(
+        default=None,
+        description="Where products reach the webhook ingress from outside, /hooks/ left out: https://ipaas.example.com. "
+        "Not set: the platform subscribes to nothing.",
+    )
 
     lease_seconds: float = Field(
         default=180.0,
@@ -64,6 +72,16 @@ class Settings(BaseSettings):
         default=30.0,
         ge=0,
         description="How long a run waits for its own retries before it ends with items pending.",
+    )
+
+    realtime_concurrency: int = Field(
+        default=8, ge=1, description="Pieces of work of the realtime lane at once, over all machines."
+    )
+    polling_concurrency: int = Field(
+        default=4, ge=1, description="Pieces of work of the polling lane at once, over all machines."
+    )
+    batch_concurrency: int = Field(
+        default=4, ge=1, description="Pieces of work of the batch lane at once, over all machines."
     )
 
     kill_at: str | None = Field(
@@ -80,6 +98,11 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         # Fixed once: a process that changes its folder later must not find another state.
         return value.expanduser().absolute()
+
+    @field_validator("public_url", mode="after")
+    @classmethod
+    def _is_public(cls, value: str | None) -> str | None:
+        return None if value is None else _public_url(value)
 
     @field_validator("database_url", "database_owner_url", "database_dagster_url", mode="after")
     @classmethod
@@ -98,6 +121,41 @@ class Settings(BaseSettings):
             )
             raise ValueError(message)
         return value
+
+
+def _public_url(value: str) -> str:
+    """The URL without a slash at its end, scheme and host in lower case: whose a subscription is, is seen by it."""
+    try:
+        parts = urlsplit(value.strip())
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        host, port, parts = "", None, urlsplit("")
+    if (
+        parts.scheme not in {"http", "https"}
+        or not re.fullmatch(r"[a-z0-9.:-]+", host)
+        or not re.fullmatch(r"[A-Za-z0-9._~/-]*", parts.path)
+        or parts.username is not None
+        or "?" in value
+        or "#" in value
+    ):
+        message = "must be a URL such as https://ipaas.example.com, without user, query or fragment"
+        raise ValueError(message)
+    if parts.scheme == "http" and not _is_loopback(host):
+        message = (
+            "must start with https://, for deliveries carry keys; http is for this machine's own addresses"
+        )
+        raise ValueError(message)
+    named = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{named}{f':{port}' if port is not None else ''}{parts.path.rstrip('/')}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load_settings() -> Settings:

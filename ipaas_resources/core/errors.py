@@ -3,6 +3,7 @@
 IpaasError
 |-- RetryError              the same request may be sent again later; nothing was applied
 |   |-- ThrottledError          the system asked us to wait (carries retry_after seconds)
+|   |-- CircuitOpenError        the system failed again and again, so nothing was sent (carries retry_after seconds)
 |   |-- UnreachableError        the request never reached the system
 |   `-- SystemBusyError         the system answered that it cannot serve now (reads: any 5xx or timeout)
 |-- UnknownOutcomeError     a write was sent and nobody knows whether it was applied: look before repeating
@@ -64,6 +65,12 @@ class ThrottledError(RetryError):
     """The system asked us to slow down."""
 
     code = "throttled"
+
+
+class CircuitOpenError(RetryError):
+    """The system failed too often in a row and is left alone for a while; the request was not sent."""
+
+    code = "circuit_open"
 
 
 class UnreachableError(RetryError):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
+
+#: What a process works for. A share of each budget is kept for realtime.
+BudgetLane = Literal["realtime", "polling", "batch"]
 
 
 class BudgetKey(msgspec.Struct, frozen=True):
@@ -35,6 +38,10 @@ class Limits(Protocol):
         """The system asked for a pause: no process sends to this budget for that long."""
         ...
 
+    def scarce(self, system: str) -> bool:
+        """Whether requests to this system had to wait lately, here: who gathers more for each call then sends more."""
+        ...
+
 
 class Unlimited:
     """No limit at all, for tests of other things."""
@@ -48,3 +55,8 @@ class Unlimited:
     async def not_before(self, key: BudgetKey, seconds: float) -> None:
         """Remember nothing."""
         del key, seconds
+
+    def scarce(self, system: str) -> bool:
+        """Never."""
+        del system
+        return False

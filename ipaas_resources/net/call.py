@@ -16,6 +16,7 @@ from ipaas_resources.core.errors import (
     UnknownOutcomeError,
     UnreachableError,
 )
+from ipaas_resources.net.breaker import Guard
 from ipaas_resources.net.content import Body
 from ipaas_resources.net.response import Kind
 from ipaas_resources.net.transport import LostError, Timeouts
@@ -37,6 +38,7 @@ class Call(msgspec.Struct, kw_only=True):
     what: str  # in words, for messages: "bc POST customers"
     trace_id: str
     repeatable: bool
+    guard: Guard  # between it and the circuit breaker of the system
     attempt: int = 0
     started: float = 0.0  # of this attempt, once it may be sent
     status: int | None = None  # that this attempt was answered with

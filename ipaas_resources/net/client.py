@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from ipaas_resources.core import killpoints
-from ipaas_resources.core.errors import IpaasError, RetryError, ThrottledError, UnknownOutcomeError
+from ipaas_resources.core.breaker import AlwaysClosed
+from ipaas_resources.core.errors import (
+    IpaasError,
+    RetryError,
+    SystemBusyError,
+    ThrottledError,
+    UnknownOutcomeError,
+    UnreachableError,
+)
+from ipaas_resources.net.breaker import Guard
 from ipaas_resources.net.call import Call
 from ipaas_resources.net.content import Body, Content, pieces
 from ipaas_resources.net.origin import Origin
@@ -37,6 +46,7 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from ipaas_resources.core.breaker import Breaker
     from ipaas_resources.core.clock import Clock, Ids
     from ipaas_resources.core.limits import BudgetKey, LimitPolicy, Limits
     from ipaas_resources.net.auth import Auth
@@ -49,6 +59,8 @@ LARGEST_ANSWER = 64 << 20
 LARGEST_ERROR = 1 << 20
 #: Seconds that a download may take in all; silence in between is bounded by the read timeout.
 LONGEST_DOWNLOAD = 3600.0
+#: Seconds more than an attempt may take, after which a request that tries whether a system serves again counts as dead.
+_PROBE_MARGIN = 5.0
 
 
 class HttpClient:
@@ -64,6 +76,7 @@ class HttpClient:
         limits: Limits,
         budget: BudgetKey,
         policy: LimitPolicy,
+        breaker: Breaker | None = None,
         auth: Auth | None = None,
         headers: Mapping[str, str] | None = None,
         transport: Callable[[], httpx.AsyncBaseTransport] | None = None,
@@ -81,6 +94,7 @@ class HttpClient:
             base_url: the address below which relative URLs lie; scheme, host and port are pinned to it.
             clock: measures and waits. ids: chance for jitter.
             limits: keeper of the budget. budget, policy: which one, and what the product allows.
+            breaker: of the system; None for a host that is no system, and in tests of other things.
             auth: makes the headers that identify us, asked before each attempt.
             headers: sent with every request.
             transport: makes the HTTP transport; None: the real one, with TLS verified by `ca_file` too.
@@ -101,6 +115,7 @@ class HttpClient:
         self._limits = limits
         self._budget = budget
         self._policy = policy
+        self._breaker: Breaker = breaker or AlwaysClosed()
         self._auth = auth
         self._headers = {
             "accept": "application/json",
@@ -147,6 +162,7 @@ class HttpClient:
         Raises:
             ThrottledError, UnreachableError, SystemBusyError: nothing was applied; the attempts are used up, or the
                 system asked for a longer pause (`retry_after`).
+            CircuitOpenError: the system failed again and again, so nothing is sent to it now.
             UnknownOutcomeError: a write that may have been applied.
             CredentialsError: 401, 403. MissingRecordError: 404, 410. ReloadError: 409, 412.
             RefusedRecordError: any other 4xx. ProtocolError: a link to another host, or an unreadable answer.
@@ -160,19 +176,21 @@ class HttpClient:
             trace_id=trace_id,
             endpoint=endpoint,
             timeouts=timeouts or self.timeouts,
+            longest=(timeouts or self.timeouts).total,
         )
         if repeatable is not None:
             call.repeatable = repeatable
         with call.honest():
-            while True:
-                try:
-                    async with self._exchange(call) as wire:
-                        answer = await self._read(call, wire)
-                except LostError as lost:
-                    await self._again_or_raise(call, self._lost(call, lost), None)
-                    continue
-                if await self._settled(call, answer, accept):
-                    return answer
+            async with call.guard:
+                while True:
+                    try:
+                        async with self._exchange(call) as wire:
+                            answer = await self._read(call, wire)
+                    except LostError as lost:
+                        await self._again_or_raise(call, self._lost(call, lost), None)
+                        continue
+                    if await self._settled(call, answer, accept):
+                        return answer
 
     async def stream(
         self,
@@ -188,6 +206,7 @@ class HttpClient:
         Raises:
             the errors of `send` for a read; SystemBusyError when the download breaks off: start it again.
         """
+        timeouts = timeouts or msgspec.structs.replace(self.timeouts, total=LONGEST_DOWNLOAD)
         call = self._call(
             "GET",
             url,
@@ -196,27 +215,32 @@ class HttpClient:
             content=None,
             trace_id=trace_id,
             endpoint=endpoint,
-            timeouts=timeouts or msgspec.structs.replace(self.timeouts, total=LONGEST_DOWNLOAD),
+            timeouts=timeouts,
+            # The first piece of an answer says all that a probe is sent for.
+            longest=timeouts.pool + timeouts.connect + timeouts.write + timeouts.read,
         )
         begun = False
-        while True:
-            try:
-                async with self._exchange(call) as wire:
-                    if verdict_of(wire.status_code) is Verdict.DONE:
-                        async for chunk in wire.aiter_bytes():
-                            for piece in pieces(chunk):
-                                begun = True
-                                yield piece
-                        self._record(call)
-                        return
-                    answer = await self._read(call, wire)
-            except LostError as lost:
-                error = self._lost(call, lost)
-                if begun:
-                    raise error from lost
-                await self._again_or_raise(call, error, None)
-                continue
-            await self._settled(call, answer, ())
+        async with call.guard:
+            while True:
+                try:
+                    async with self._exchange(call) as wire:
+                        if verdict_of(wire.status_code) is Verdict.DONE:
+                            call.guard.answered()
+                            await call.guard.tell()
+                            async for chunk in wire.aiter_bytes():
+                                for piece in pieces(chunk):
+                                    begun = True
+                                    yield piece
+                            self._record(call)
+                            return
+                        answer = await self._read(call, wire)
+                except LostError as lost:
+                    error = self._lost(call, lost)
+                    if begun:
+                        raise error from lost
+                    await self._again_or_raise(call, error, None)
+                    continue
+                await self._settled(call, answer, ())
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -233,6 +257,7 @@ class HttpClient:
         trace_id: str,
         endpoint: str,
         timeouts: Timeouts,
+        longest: float,
     ) -> Call:
         target = self._origin.resolve(url)
         endpoint = endpoint or self._origin.endpoint(target)
@@ -253,6 +278,7 @@ class HttpClient:
             what=f"{self.system} {method} {endpoint}",
             trace_id=trace_id,
             repeatable=kind == "read",
+            guard=Guard(self._breaker, lease=longest + _PROBE_MARGIN),
         )
 
     @contextlib.asynccontextmanager
@@ -266,8 +292,10 @@ class HttpClient:
         call.status = None
         call.started = self._clock.monotonic()
         try:
-            call.identity = await self._auth.headers() if self._auth is not None else {}
+            await call.guard.begin()
+            call.identity = await self._identity(call)
             async with self._limits.request(self._budget, self._policy):
+                await call.guard.enter()
                 call.started = self._clock.monotonic()
                 async with self._wire.exchange(
                     call.method,
@@ -281,11 +309,22 @@ class HttpClient:
                     yield wire
         except BrokenAnswerError as broken:
             self._record(call, failure=broken.reason)
+            call.guard.failed(f"{call.what} was answered with {broken.status}, but {broken.reason}.")
             error = broken_answer(call.kind, call.what, broken.status, broken.reason)
             raise error from broken
         except IpaasError as error:
             # Not sent (no identity, no permission), broken off by the source of an upload, or not readable.
             self._record(call, failure=error.code, sent=call.status is not None)
+            raise
+
+    async def _identity(self, call: Call) -> dict[str, str]:
+        if self._auth is None:
+            return {}
+        try:
+            return await self._auth.headers()
+        except (UnreachableError, SystemBusyError) as error:
+            # Without its sign-in the system serves nobody either.
+            call.guard.failed(error.message)
             raise
 
     async def _read(self, call: Call, wire: httpx.Response) -> Response:
@@ -295,6 +334,7 @@ class HttpClient:
         if call.write:
             killpoints.before("K10")
         if content is None and done:
+            call.guard.answered()
             raise broken_answer(
                 call.kind, call.what, wire.status_code, f"it is larger than {self._largest_answer} bytes"
             )
@@ -317,7 +357,12 @@ class HttpClient:
         if html and verdict in {Verdict.DONE, Verdict.MISSING}:
             # Not the product speaks here. "Not found" from a gateway must never look like a record that is gone.
             self._record(call, failure="html")
+            call.guard.failed(f"{call.what} was answered with a web page, as of a sign-in or a gateway.")
             raise answer.broken("it is a web page, as of a sign-in or a gateway")
+        if verdict is Verdict.BUSY:
+            call.guard.failed(f"{call.what} was answered with {answer.status}.")
+        else:
+            call.guard.answered()
         if verdict is Verdict.DONE or answer.status in accept:
             self._record(call)
             return True
@@ -355,7 +400,7 @@ class HttpClient:
 
     async def _again_or_raise(self, call: Call, error: IpaasError, wish: float | None) -> None:
         """Wait for the next attempt; raise the error when there is none."""
-        again = call.again(error)
+        again = call.again(error) and not call.guard.probing
         delay = self._retry.delay(call.attempt, self._ids.random(), wish) if again else None
         # A system that slows us down without naming a time means at least our own delay.
         pause = delay if wish is None and isinstance(error, ThrottledError) else wish
@@ -368,7 +413,9 @@ class HttpClient:
 
     def _lost(self, call: Call, lost: LostError) -> IpaasError:
         self._record(call, failure=lost.reason, sent=lost.sent)
-        return call.lost(lost)
+        error = call.lost(lost)
+        call.guard.failed(error.message)
+        return error
 
     def _record(
         self, call: Call, *, code: str | None = None, failure: str | None = None, sent: bool = True

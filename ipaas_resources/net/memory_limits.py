@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ipaas_resources.core.clock import Clock
     from ipaas_resources.core.limits import BudgetKey, LimitPolicy
 
+#: Seconds for which a wait is remembered.
+_LATELY = 1.0
 #: Seconds that the window is taken to be longer, because a product counts arrivals and we count departures.
 _SLACK_SHARE = 1 / 30
 _LONGEST_SLACK = 2.0
@@ -36,6 +38,7 @@ class MemoryLimits:
         self._patience = patience
         self._budgets: dict[BudgetKey, _Budget] = {}
         self._not_before: dict[BudgetKey, float] = {}
+        self._waited: dict[str, float] = {}
 
     @contextlib.asynccontextmanager
     async def request(self, key: BudgetKey, policy: LimitPolicy) -> AsyncIterator[None]:
@@ -47,6 +50,8 @@ class MemoryLimits:
         budget = self._budgets.get(key)
         if budget is None:
             budget = self._budgets[key] = _Budget(policy.concurrency)
+        if budget.permits.locked():
+            self._waited[key.system] = self._clock.monotonic()
         async with budget.permits:
             async with budget.gate:
                 await self._token(key, budget, policy)
@@ -56,6 +61,11 @@ class MemoryLimits:
         """Nothing is sent to this budget for that long."""
         until = self._clock.monotonic() + seconds
         self._not_before[key] = max(self._not_before.get(key, 0.0), until)
+
+    def scarce(self, system: str) -> bool:
+        """Whether a request to this system had to wait within the last second."""
+        waited = self._waited.get(system)
+        return waited is not None and self._clock.monotonic() - waited < _LATELY
 
     async def _token(self, key: BudgetKey, budget: _Budget, policy: LimitPolicy) -> None:
         window = policy.window + min(_LONGEST_SLACK, policy.window * _SLACK_SHARE)
@@ -72,3 +82,4 @@ class MemoryLimits:
                 message = f"The budget of system {key.system} allows no request for {due - now:.0f} seconds."
                 raise ThrottledError(message, retry_after=due - now)
             await self._clock.sleep(due - now)
+            self._waited[key.system] = self._clock.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,9 @@ _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 #: Deadlock and serialization failure: PostgreSQL undid the transaction, the same one may run again.
 _REPEATABLE = ("40P01", "40001")
 _REPEATS = 5
+#: Seconds that a restart of the server may take, and between the looks whether it is back.
+RESTART = 30.0
+_LOOK_AGAIN = 0.25
 
 
 @cache
@@ -61,6 +64,18 @@ def database_error(error: BaseException) -> DatabaseUnavailableError | None:
     return None
 
 
+@contextlib.contextmanager
+def _mapped_errors() -> Iterator[None]:
+    """Errors of the driver that concern the whole platform, by our name."""
+    try:
+        yield
+    except (DBAPIError, psycopg.OperationalError, OSError) as error:
+        mapped = database_error(error)
+        if mapped is None:
+            raise
+        raise mapped from error
+
+
 class Database:
     """The run-time connection pool. `begin()` is one transaction; nobody holds it across a network call."""
 
@@ -80,6 +95,9 @@ class Database:
                 " -c idle_in_transaction_session_timeout=60000",
             },
         )
+        # The same pool. A statement that stands alone is a transaction by itself: saying BEGIN and COMMIT around it
+        # would be two more round trips, and the live lane asks hundreds of times a second.
+        self._alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -88,20 +106,29 @@ class Database:
         Raises:
             DatabaseUnavailableError: the server is down or its disk is full; nothing was committed.
         """
-        try:
+        with _mapped_errors():
             async with self.engine.begin() as connection:
                 yield connection
-        except (DBAPIError, psycopg.OperationalError, OSError) as error:
-            mapped = database_error(error)
-            if mapped is None:
-                raise
-            raise mapped from error
+
+    @contextlib.asynccontextmanager
+    async def _statement(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for one statement, which is committed by itself. Raises as `begin` does."""
+        with _mapped_errors():
+            async with self._alone.connect() as connection:
+                yield connection
 
     async def repeatable(self, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:
         """Run one transaction; after a deadlock run it again, for PostgreSQL has undone it."""
+        return await self._repeated(self.begin, work)
+
+    async def _repeated(
+        self,
+        opening: Callable[[], contextlib.AbstractAsyncContextManager[AsyncConnection]],
+        work: Callable[[AsyncConnection], Awaitable[T]],
+    ) -> T:
         for attempt in range(_REPEATS):
             try:
-                async with self.begin() as connection:
+                async with opening() as connection:
                     return await work(connection)
             except DBAPIError as error:
                 state = getattr(error.orig, "sqlstate", None)
@@ -115,6 +142,22 @@ class Database:
                 await asyncio.sleep(0)
         raise AssertionError("unreachable")
 
+    async def surely(self, step: Callable[[], Awaitable[T]], *, within: float) -> T:
+        """Do a step that may be repeated, also when the server restarts meanwhile; gives up after these seconds.
+
+        For what nobody else knows: who holds a claim, what became of a write.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within
+        while True:
+            try:
+                return await step()
+            except DatabaseUnavailableError as error:
+                # A full disk does not mend itself.
+                if error.code == "disk_full" or loop.time() > until:
+                    raise
+                await asyncio.sleep(_LOOK_AGAIN)
+
     async def rows(self, name: str, **parameters: Any) -> list[Any]:
         """The rows of one named query in a transaction of its own."""
 
@@ -122,7 +165,7 @@ class Database:
             result = await connection.execute(query(name), parameters)
             return list(result.all()) if result.returns_rows else []
 
-        return await self.repeatable(run)
+        return await self._repeated(self._statement, run)
 
     async def close(self) -> None:
         """Give the connections back."""

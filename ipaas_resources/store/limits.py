@@ -7,6 +7,9 @@ Why no window ever holds too many requests: a bucket of `capacity` tokens is ref
 window of W seconds were granted within W + lease, and what is sent within a window arrives within W + slack; so at most
 capacity + rate x (W + lease + slack) requests arrive in any window, and `bucket_of` keeps that under the limit.
 
+While a worker of the realtime lane lives, processes of other lanes leave a share of the tokens and of the permits
+untouched (see limits_sql.py), so that a webhook's read or write never queues behind a first load.
+
 Shared times are the database's clock; a process only counts seconds since it asked.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -22,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ipaas_resources.core.clock import SystemIds
 from ipaas_resources.core.errors import DatabaseUnavailableError, ThrottledError
-from ipaas_resources.core.limits import LimitPolicy
+from ipaas_resources.core.limits import BudgetLane, LimitPolicy
 from ipaas_resources.store.database import database_error
 from ipaas_resources.store.limits_sql import Ask, bucket_of, forget, pause, settle
 
@@ -41,6 +45,11 @@ PERMIT_LEASE = 40.0
 _REFRESH = 0.25
 #: Seconds between questions for a permit that is ours by right but still in use elsewhere.
 _POLL = 0.05
+#: Seconds for which a process of the realtime lane keeps permits and tokens like those it used last: the next delivery
+#: waits for no transaction. It goes on asking meanwhile, so that others get their share of what lies idle.
+_STEADY = 1.0
+#: Seconds for which a wait makes a budget scarce.
+_LATELY = 1.0
 
 
 _NOTHING = LimitPolicy(requests=1, window=1.0, concurrency=1)
@@ -53,6 +62,7 @@ class PostgresLimits:
         self,
         engine: AsyncEngine,
         *,
+        lane: BudgetLane = "batch",
         ids: Ids | None = None,
         patience: float = 60.0,
         permit_lease: float = PERMIT_LEASE,
@@ -61,11 +71,13 @@ class PostgresLimits:
 
         Args:
             engine: async, postgresql+psycopg; one connection is used at a time per budget.
+            lane: what this process works for; all but realtime leave a share to it.
             ids: makes the name under which this process holds permits.
             patience: seconds that a request waits at most; a longer wait is refused, because the caller holds leases.
             permit_lease: seconds until the permits of a dead process come back.
         """
         self._engine = engine
+        self._lane = lane
         self._holder = (ids or SystemIds()).trace_id()
         self._patience = patience
         self._permit_lease = permit_lease
@@ -94,6 +106,10 @@ class PostgresLimits:
         except (SQLAlchemyError, OSError) as error:
             raise _unavailable(error) from error
 
+    def scarce(self, system: str) -> bool:
+        """Whether a request of this process to that system had to wait within the last second. Asks no database."""
+        return any(budget.scarce for key, budget in self._budgets.items() if key.system == system)
+
     async def close(self) -> None:
         """Give everything back."""
         for budget in self._budgets.values():
@@ -104,7 +120,12 @@ class PostgresLimits:
         budget = self._budgets.get(key)
         if budget is None:
             budget = self._budgets[key] = _Budget(
-                self._engine, key, self._holder, patience=self._patience, permit_lease=self._permit_lease
+                self._engine,
+                key,
+                self._holder,
+                self._lane,
+                patience=self._patience,
+                permit_lease=self._permit_lease,
             )
         budget.policy = policy
         return budget
@@ -139,12 +160,20 @@ class _Budget:
     """
 
     def __init__(
-        self, engine: AsyncEngine, key: BudgetKey, holder: str, *, patience: float, permit_lease: float
+        self,
+        engine: AsyncEngine,
+        key: BudgetKey,
+        holder: str,
+        lane: BudgetLane,
+        *,
+        patience: float,
+        permit_lease: float,
     ) -> None:
         self.policy = _NOTHING
         self._engine = engine
         self._key = key
         self._holder = holder
+        self._lane = lane
         self._patience = patience
         self._permit_lease = permit_lease
         self._waiters: deque[_Waiter] = deque()
@@ -161,10 +190,18 @@ class _Budget:
         self._share = 0  # permits that were fair when last asked
         self._tokens_at = 0.0  # when the database may have tokens for us
         self._ask_at = 0.0  # not before: the database failed
+        self._used = 0  # permits that were used at once lately
+        self._used_at = -math.inf
+        self._scarce_at = -math.inf  # when a request was last left waiting by what the database granted
         self._closed = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._task: asyncio.Task[None] | None = None
+
+    @property
+    def scarce(self) -> bool:
+        """Whether a request had to wait lately for more than one answer of the database."""
+        return time.monotonic() - self._scarce_at < _LATELY
 
     async def acquire(self) -> None:
         """Wait for the permission to send one request."""
@@ -223,6 +260,7 @@ class _Budget:
         self._tokens -= 1
         self._busy += 1
         self._served = True
+        self._steady(now)
         return True
 
     def _let_go(self) -> None:
@@ -268,10 +306,12 @@ class _Budget:
 
     def _due(self, now: float) -> float | None:
         """When the database is to be asked or told next; None when there is nothing to keep up."""
-        wants = min(self._busy + len(self._waiters), self.policy.concurrency)
+        wants = max(min(self._busy + len(self._waiters), self.policy.concurrency), self._steady(now))
         moments: list[float] = []
         if self._permits:
             moments.append(self._told_at + self._permit_lease / 3)
+        if self._steady(now) > self._busy:
+            moments.append(self._told_at + _REFRESH)
         if self._waiters:
             moments.append(max(self._next_question(now, wants), self._paused_until))
             moments.append(self._waiters[0].deadline)
@@ -280,6 +320,15 @@ class _Budget:
         elif self._published != (self._permits, wants):
             moments.append(self._told_at + _REFRESH)
         return min(moments, default=None)
+
+    def _steady(self, now: float) -> int:
+        """Permits to keep because as many were used a moment ago; 0 outside the realtime lane."""
+        if self._lane != "realtime":
+            return 0
+        wants = min(self._busy + len(self._waiters), self.policy.concurrency)
+        if wants >= self._used or now - self._used_at > _STEADY:
+            self._used, self._used_at = wants, now
+        return self._used
 
     def _next_question(self, now: float, wants: int) -> float:
         """When asking may bring what the waiting requests lack."""
@@ -303,6 +352,8 @@ class _Budget:
         finally:
             self._task = None
         self._let_go()
+        if self._waiters:
+            self._scarce_at = time.monotonic()
         self._plan()
 
     async def _ask(self) -> None:
@@ -311,18 +362,20 @@ class _Budget:
         # Nothing is let go while the answer is under way: tokens are given back and taken anew.
         self._tokens = 0
         served, self._served = self._served, False
-        busy, waiting = self._busy, len(self._waiters)
+        busy, waiting, steady = self._busy, len(self._waiters), self._steady(asked_at)
         grant = await settle(
             self._engine,
             Ask(
                 key=self._key,
                 policy=self.policy,
                 holder=self._holder,
+                lane=self._lane,
                 busy=busy,
                 waiting=waiting,
                 tokens=tokens,
                 served=served,
                 lease=self._permit_lease,
+                steady=steady,
             ),
         )
         # Requests may have ended meanwhile: what is above our share and not in use any more goes back at once.
@@ -331,7 +384,7 @@ class _Budget:
         self._permits_until = asked_at + self._permit_lease
         self._tokens = grant.tokens
         self._tokens_until = asked_at + bucket_of(self.policy).lease
-        self._published = (grant.permits, min(busy + waiting, self.policy.concurrency))
+        self._published = (grant.permits, max(min(busy + waiting, self.policy.concurrency), steady))
         self._told_at = time.monotonic()
         if grant.pause:
             self._paused_until = max(self._paused_until, asked_at + grant.pause)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from ipaas_resources.core.limits import BudgetKey, LimitPolicy
+from ipaas_resources.core.limits import BudgetKey, BudgetLane, LimitPolicy
 from ipaas_resources.store.limits_tables import concurrency_permits, rate_budgets
+from ipaas_resources.store.live_tables import workers
+from ipaas_resources.store.workers import FRESH
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -43,17 +46,48 @@ def bucket_of(policy: LimitPolicy) -> Bucket:
     return Bucket(capacity=capacity, rate=rate, lease=lease)
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What lanes other than realtime leave untouched."""
+
+    tokens: float = 0.0
+    permits: int = 0
+
+
+#: Share of a bucket's tokens and of the permits that is kept for realtime; of permits never more than so many.
+_KEPT_SHARE, _KEPT_PERMITS = 1 / 5, 4
+#: Seconds without a token after which another lane may take one of those that are kept: realtime goes first, but where
+#: it wants all there is the others still move.
+_STARVED = 5.0
+
+
+def kept_of(policy: LimitPolicy) -> Kept:
+    """What is kept while a worker of the realtime lane lives; nothing where the whole is one.
+
+    >>> kept_of(LimitPolicy(requests=6000, window=300.0, concurrency=5))
+    Kept(tokens=40.0, permits=1)
+    """
+    capacity = bucket_of(policy).capacity
+    return Kept(
+        tokens=max(1.0, capacity * _KEPT_SHARE) if capacity >= 2 else 0.0,  # noqa: PLR2004 - one to keep, one to use
+        permits=min(_KEPT_PERMITS, math.ceil(policy.concurrency * _KEPT_SHARE))
+        if policy.concurrency > 1
+        else 0,
+    )
+
+
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """What one process tells and wants."""
 
     key: BudgetKey
     policy: LimitPolicy
     holder: str
+    lane: BudgetLane
     busy: int  # requests under way
     waiting: int  # requests that wait
     tokens: int  # unused tokens, given back now
     served: bool  # a request was sent since the last time
     lease: float  # seconds for which permits are good without another word
+    steady: int = 0  # permits that it used a moment ago and expects to use again at once
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,8 +116,22 @@ def shares(wants: Sequence[tuple[str, int]], total: int) -> dict[str, int]:
     return given
 
 
+def shares_with_kept(
+    wants: Sequence[tuple[str, int]], total: int, urgent: Collection[str], kept: int
+) -> dict[str, int]:
+    """The same, where `kept` of the permits go to the urgent holders alone; they stay free when those want none.
+
+    >>> shares_with_kept([("a", 9), ("b", 9), ("live", 2)], 5, {"live"}, 1)
+    {'a': 2, 'b': 1, 'live': 2}
+    """
+    first = shares([(holder, want) for holder, want in wants if holder in urgent], kept)
+    rest = shares([(holder, want - first.get(holder, 0)) for holder, want in wants], total - kept)
+    return {holder: given + first.get(holder, 0) for holder, given in rest.items()}
+
+
 #: Tokens are fetched ahead for this many seconds of the process's share of the rate, or this share of what has gathered.
 _AHEAD_SECONDS, _AHEAD_SHARE = 0.25, 0.25
+_URGENT = "realtime"
 
 
 async def settle(engine: AsyncEngine, ask: Ask) -> Grant:
@@ -91,34 +139,62 @@ async def settle(engine: AsyncEngine, ask: Ask) -> Grant:
     bucket = bucket_of(ask.policy)
     async with engine.begin() as connection:
         counted = await _counted(connection, ask.key, bucket)
+        kept = kept_of(ask.policy) if counted.realtime_lives else Kept()
         holders = await _holders(connection, ask)
-        wanted = min(ask.busy + ask.waiting, ask.policy.concurrency)
-        wants = [(each.holder, each.wanted) for each in holders if each.holder != ask.holder]
+        others = [each for each in holders if each.holder != ask.holder]
         mine = next((each for each in holders if each.holder == ask.holder), None)
+        wanted = min(max(ask.busy + ask.waiting, ask.steady), ask.policy.concurrency)
+        wants = [(each.holder, each.wanted) for each in others]
         place = len(wants) if ask.served or mine is None else holders.index(mine)
         wants.insert(place, (ask.holder, wanted))
-        share = shares(wants, ask.policy.concurrency)[ask.holder]
-        taken = sum(each.permits for each in holders if each.holder != ask.holder)
-        permits = max(ask.busy, min(share, ask.policy.concurrency - taken))
+        urgent = {each.holder for each in others if each.lane == _URGENT}
+        urgent |= {ask.holder} if ask.lane == _URGENT else set()
+
+        share = shares_with_kept(wants, ask.policy.concurrency, urgent, kept.permits)[ask.holder]
+        free = ask.policy.concurrency - sum(each.permits for each in others)
+        if ask.lane != _URGENT:
+            usual = sum(each.permits for each in others if each.lane != _URGENT)
+            free = min(free, ask.policy.concurrency - kept.permits - usual)
+        permits = max(ask.busy, min(share, free))
 
         available = min(bucket.capacity, counted.tokens + ask.tokens)
         pause_left = max(0.0, float(counted.pause or 0.0))
-        wanting = max(1, sum(1 for _, want in wants if want))
+        wanting = [holder for holder, want in wants if want]
+        waited = 0.0 if ask.served or mine is None else mine.waited
         tokens = 0
-        if ask.waiting and not pause_left and available >= 1:
-            ahead = int(max(bucket.rate * _AHEAD_SECONDS, available * _AHEAD_SHARE) / wanting)
-            tokens = min(ask.waiting + ahead, max(1, int(available / wanting)))
+        if (ask.waiting or ask.steady) and not pause_left:
+            tokens = _tokens(ask, bucket, kept, available, wanting, urgent, starved=waited >= _STARVED)
         await connection.execute(
             sa.update(rate_budgets).where(*_is(rate_budgets, ask.key)).values(tokens=available - tokens)
         )
         await _keep(connection, ask, permits, wanted, served=ask.served or mine is None)
-    return Grant(
-        pause=pause_left,
-        tokens=tokens,
-        token_in=max(0.0, 1 - available) / bucket.rate,
-        permits=permits,
-        share=share,
-    )
+    token_in = max(0.0, 1 - available) / bucket.rate
+    if ask.lane != _URGENT and kept.tokens:
+        usual_in = max(0.0, 1 + kept.tokens - available) / bucket.rate
+        token_in = min(usual_in, max(token_in, _STARVED - waited))
+    return Grant(pause=pause_left, tokens=tokens, token_in=token_in, permits=permits, share=share)
+
+
+def _tokens(
+    ask: Ask,
+    bucket: Bucket,
+    kept: Kept,
+    available: float,
+    wanting: Collection[str],
+    urgent: Collection[str],
+    *,
+    starved: bool,
+) -> int:
+    """How many tokens a process that wants some gets now: its part of what is there, and no more than it can soon use."""
+    usual = max(0.0, available - kept.tokens)
+    many = max(1, len(wanting))
+    part = usual / many
+    if ask.lane == _URGENT:
+        part += (available - usual) / max(1, sum(holder in urgent for holder in wanting))
+    if (available if ask.lane == _URGENT else usual) < 1:
+        return int(starved and available >= 1)
+    ahead = int(max(bucket.rate * _AHEAD_SECONDS / many, part * _AHEAD_SHARE))
+    return min(ask.waiting + ahead, max(1, int(part)))
 
 
 async def pause(engine: AsyncEngine, key: BudgetKey, policy: LimitPolicy | None, seconds: float) -> None:
@@ -155,6 +231,11 @@ async def forget(engine: AsyncEngine, key: BudgetKey, holder: str, tokens: int) 
 async def _counted(connection: AsyncConnection, key: BudgetKey, bucket: Bucket) -> sa.Row[Any]:
     """The budget's row, locked, its tokens counted up to now. It is made when it is not there."""
     now = sa.func.clock_timestamp()
+    lives = sa.exists().where(
+        workers.c.role == "worker",
+        workers.c.lane == _URGENT,
+        workers.c.beat_at > now - sa.func.make_interval(0, 0, 0, 0, 0, 0, FRESH),
+    )
     passed = sa.func.greatest(0.0, sa.extract("epoch", now - rate_budgets.c.counted_at))
     count = (
         sa.update(rate_budgets)
@@ -166,6 +247,7 @@ async def _counted(connection: AsyncConnection, key: BudgetKey, bucket: Bucket) 
         .returning(
             rate_budgets.c.tokens,
             sa.cast(sa.extract("epoch", rate_budgets.c.not_before - now), sa.Double).label("pause"),
+            lives.label("realtime_lives"),
         )
     )
     row = (await connection.execute(count)).one_or_none()
@@ -183,6 +265,8 @@ class _Holder(msgspec.Struct, frozen=True):
     holder: str
     permits: int
     wanted: int
+    lane: str
+    waited: float  # seconds since it was last served
 
 
 async def _holders(connection: AsyncConnection, ask: Ask) -> list[_Holder]:
@@ -192,7 +276,13 @@ async def _holders(connection: AsyncConnection, ask: Ask) -> list[_Holder]:
     gone = sa.delete(table).where(*_is(table, ask.key), table.c.expires_at < now).returning(table.c.holder)
     dead = gone.cte("dead")
     statement = (
-        sa.select(table.c.holder, table.c.permits, table.c.wanted)
+        sa.select(
+            table.c.holder,
+            table.c.permits,
+            table.c.wanted,
+            table.c.lane,
+            sa.cast(sa.extract("epoch", now - table.c.served_at), sa.Double),
+        )
         .where(*_is(table, ask.key), table.c.holder.not_in(sa.select(dead.c.holder)))
         .order_by(table.c.served_at, table.c.holder)
         .add_cte(dead)
@@ -212,6 +302,7 @@ async def _keep(connection: AsyncConnection, ask: Ask, permits: int, wanted: int
         holder=ask.holder,
         permits=permits,
         wanted=wanted,
+        lane=ask.lane,
         served_at=now,
         expires_at=now + sa.func.make_interval(0, 0, 0, 0, 0, 0, ask.lease),
     )

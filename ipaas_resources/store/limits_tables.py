@@ -40,6 +40,8 @@ concurrency_permits = sa.Table(
     sa.Column("holder", sa.Text, primary_key=True),
     sa.Column("permits", sa.Integer, nullable=False),
     sa.Column("wanted", sa.Integer, nullable=False),
+    # What the process works for: realtime | polling | batch. A share of each budget is kept for realtime.
+    sa.Column("lane", sa.Text, nullable=False, server_default="batch"),
     # When the holder last got a permit: who has waited longest is served first.
     sa.Column("served_at", sa.DateTime(timezone=True), nullable=False),
     sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipaas_resources.core import killpoints
 from ipaas_resources.core.values import Document, decode, encode
-from ipaas_resources.store.database import Database, query
+from ipaas_resources.store.database import RESTART, Database, query
 
 
 class QueueOf(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +63,7 @@ class Batch(msgspec.Struct, kw_only=True):
     token: int
     lease_until: dt.datetime  # by the clock of the database
     items: list[Claimed]
+    sent: bool = False  # something of it may have reached the target
 
 
 class Reservation(msgspec.Struct, kw_only=True):
@@ -87,7 +88,9 @@ class Settlement(msgspec.Struct, kw_only=True, omit_defaults=True):
     due_in: float | None = None  # seconds
     verify: bool | None = None
     intent: int | None = None
-    waits_for: str | None = None
+    waits_for: str | None = None  # flow.target of a link that is missing
+    waits_key: str | None = None  # which of its links
+    wait_began: bool | None = None  # it did not wait for that link before
     charge: bool | None = None  # the attempt counts
     # the link, when it changes
     link: str | None = None
@@ -122,9 +125,9 @@ async def claim(
     lease: float,
     wait: float,
     trace_id: str,
-    alone: bool = False,
+    lane: int | None = None,
 ) -> Batch | None:
-    """Claim up to `batch` due items for `lease` seconds; None when none is due.
+    """Claim up to `batch` due items for `lease` seconds, of one lane or of all; None when none is due.
 
     Intents of workers that died become unknown first: their records are looked at in the target, those whose write could
     still arrive `wait` seconds after it was sent.
@@ -148,8 +151,8 @@ async def claim(
                 "flow": queue.flow,
                 "target": queue.target,
                 "parents": list(queue.parents),
-                "alone": alone,
-                "batch": 1 if alone else batch,
+                "lane": lane,
+                "batch": batch,
                 "seconds": lease,
             },
         )
@@ -160,14 +163,19 @@ async def claim(
     killpoints.after("K04")
     if not rows:
         return None
-    documents = await database.rows(
-        "claimed_documents",
-        flow=queue.flow,
-        target=queue.target,
-        system=queue.source_system,
-        entity=queue.source_entity,
-        items=_json([{"n": n, "scope": row.scope, "record": row.record} for n, row in enumerate(rows)]),
-    )
+
+    async def documents() -> list[Any]:
+        return await database.rows(
+            "claimed_documents",
+            flow=queue.flow,
+            target=queue.target,
+            system=queue.source_system,
+            entity=queue.source_entity,
+            items=_json([{"n": n, "scope": row.scope, "record": row.record} for n, row in enumerate(rows)]),
+        )
+
+    # Nobody else may work on what we hold now, so an outage here would cost the lease.
+    found = await database.surely(documents, within=min(RESTART, lease / 2))
     return Batch(
         token=rows[0].lease_token,
         lease_until=rows[0].lease_until,
@@ -185,7 +193,7 @@ async def claim(
                 link=link_of(known),
                 bad=(known.bad_code, known.bad_error or "") if known.bad_code else None,
             )
-            for row, known in zip(rows, documents, strict=True)
+            for row, known in zip(rows, found, strict=True)
         ],
     )
 
@@ -294,6 +302,39 @@ async def open_intent(
     opened = await database.repeatable(work)
     killpoints.after("K08")
     return opened
+
+
+class ParkedItem(msgspec.Struct, frozen=True, kw_only=True):
+    """Since when an item waits, and for which link: flow.target and the key among its links, None for whichever."""
+
+    link: str | None
+    key: str | None
+    since: dt.datetime
+    moment: dt.datetime  # now, by the clock of the database
+
+
+async def parked_items(
+    database: Database, queue: QueueOf, records: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], ParkedItem]:
+    """Of these (scope, record) pairs, those that waited for a link before this attempt."""
+    rows = await database.rows(
+        "parked_items",
+        flow=queue.flow,
+        target=queue.target,
+        items=_json([{"scope": scope, "record": record} for scope, record in records]),
+    )
+    return {
+        (row.scope, row.record): ParkedItem(
+            link=row.waits_for, key=row.waits_key, since=row.parked_since, moment=row.moment
+        )
+        for row in rows
+    }
+
+
+async def wake_waiting(database: Database, link: str, keys: Collection[str]) -> int:
+    """Make due what waits for these links of a flow target; how many items."""
+    (row,) = await database.rows("wake_waiting", link=link, keys=_json(sorted(keys)))
+    return int(row.items)
 
 
 async def extend_lease(database: Database, queue: QueueOf, batch: Batch, *, lease: float) -> bool:

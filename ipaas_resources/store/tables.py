@@ -138,6 +138,7 @@ entity_state = sa.Table(
     # Adaptive polling: seconds between polls as they are now, when the next one is due, and why then.
     sa.Column("poll_interval", sa.Double),
     sa.Column("poll_due_at", _time),
+    sa.Column("poll_failures", sa.Integer, nullable=False, server_default="0"),  # polls that failed in a row
     sa.Column("poll_reason", sa.Text),
     sa.Column(
         "poll_full", sa.Boolean, nullable=False, server_default=sa.false()
@@ -246,7 +247,8 @@ work_items = sa.Table(
     sa.Column("verify_target", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("intent", sa.BigInteger),  # the unresolved intent that may have written this record
     sa.Column("waits_for", sa.Text),  # flow.target of the link a parked item waits for
-    sa.Column("parked_since", _time),
+    sa.Column("waits_key", sa.Text),  # which link of it, see sync/waiting.py; null: whichever
+    sa.Column("parked_since", _time),  # when it began to wait for that link
     sa.Column("trace_ids", ARRAY(sa.Text), nullable=False),
     sa.Column("error_code", sa.Text),
     sa.Column("error", sa.Text),
@@ -258,7 +260,12 @@ work_items = sa.Table(
         "due_at",
         postgresql_where=sa.text("state IN ('due', 'parked')"),
     ),
-    sa.Index("work_items_waits_for_idx", "waits_for", postgresql_where=sa.text("waits_for IS NOT NULL")),
+    sa.Index(
+        "work_items_waits_for_idx",
+        "waits_for",
+        "waits_key",
+        postgresql_where=sa.text("waits_for IS NOT NULL"),
+    ),
     postgresql_with=_queue(60),
 )
 

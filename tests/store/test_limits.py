@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from ipaas_resources.core.errors import DatabaseUnavailableError, ThrottledError
 from ipaas_resources.core.limits import BudgetKey, LimitPolicy
 from ipaas_resources.store.limits import PostgresLimits
-from ipaas_resources.store.limits_sql import bucket_of, shares
+from ipaas_resources.store.limits_sql import bucket_of, kept_of, shares, shares_with_kept
 from ipaas_resources.store.limits_tables import concurrency_permits, rate_budgets
+from ipaas_resources.store.live_tables import workers
 
 KEY = BudgetKey("bc", "app", "")
 PLENTY = LimitPolicy(requests=1_000_000, window=60.0, concurrency=5)
@@ -109,6 +110,43 @@ def test_shares_give_every_permit_that_is_wanted_and_no_more(wants, total):
     assert all(given_[name] <= want for name, want in named)
     unmet = [given_[name] for name, want in named if given_[name] < want]
     assert not unmet or max(given_.values()) - min(unmet) <= 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.booleans()), max_size=8), st.integers(1, 60), st.integers(0, 4)
+)
+def test_what_is_kept_for_realtime_is_given_to_nobody_else_and_nothing_is_given_twice(wants, total, kept):
+    named = [(str(index), want) for index, (want, _) in enumerate(wants)]
+    urgent = {str(index) for index, (_, live) in enumerate(wants) if live}
+    kept = min(kept, total)
+    given_ = shares_with_kept(named, total, urgent, kept)
+    assert sum(given_.values()) <= total
+    assert all(given_[name] <= want for name, want in named)
+    assert sum(count for name, count in given_.items() if name not in urgent) <= total - kept
+    wanted_live = sum(want for name, want in named if name in urgent)
+    assert sum(given_[name] for name in urgent) >= min(kept, wanted_live)
+    if not kept:
+        assert given_ == shares(named, total)
+
+
+@given(st.integers(1, 100_000), st.floats(0.1, 3600, allow_nan=False), st.integers(1, 1000))
+def test_what_is_kept_always_leaves_something_to_the_other_lanes(requests, window, concurrency):
+    policy = LimitPolicy(requests=requests, window=window, concurrency=concurrency)
+    kept = kept_of(policy)
+    assert bucket_of(policy).capacity - kept.tokens >= 1
+    assert concurrency - kept.permits >= 1
+    assert kept.permits <= 4
+
+
+def test_what_is_kept_of_the_products_budgets():
+    def kept(requests, window, concurrency):
+        found = kept_of(LimitPolicy(requests=requests, window=window, concurrency=concurrency))
+        return found.tokens, found.permits
+
+    assert kept(6000, 300, 5) == (40, 1)
+    assert kept(6000, 300, 52) == (40, 4)
+    assert kept(600, 300, 2) == (4, 1)
+    assert kept(10, 60, 1) == (0, 0)
 
 
 async def test_two_processes_together_never_hold_more_permits_than_the_policy(processes):
@@ -311,6 +349,198 @@ async def test_a_database_that_is_down_lets_nothing_be_sent(unused_tcp_port):
     await engine.dispose()
 
 
+#: Two tokens an hour come back: what a bucket holds is all that a test sees. Capacity 10, of which 2 are kept.
+SLOW = LimitPolicy(requests=300, window=360_000.0, concurrency=5)
+
+
+async def start_live_worker(engine):
+    """A worker of the realtime lane gives a sign of life."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            sa.insert(workers).values(worker="w", role="worker", lane="realtime", host="here", pid=1)
+        )
+
+
+@pytest.fixture
+async def live_worker(engine):
+    await start_live_worker(engine)
+
+
+async def test_a_first_load_leaves_a_permit_that_realtime_gets_at_once(processes, live_worker):
+    loads = [Holding(processes(), PLENTY, 5) for _ in range(2)]
+
+    async def all_they_may_have():
+        return sum(load.under_way for load in loads) == 4
+
+    await eventually(all_they_may_have)
+    # None of the four ends before this one is through.
+    async with asyncio.timeout(5), processes(lane="realtime").request(KEY, PLENTY):
+        assert sum(load.under_way for load in loads) == 4
+    await asyncio.gather(*(load.end() for load in loads))
+
+
+async def test_realtime_and_a_first_load_together_hold_no_more_than_the_policy(processes, live_worker):
+    load, polls = Holding(processes(), PLENTY, 5), Holding(processes(lane="polling"), PLENTY, 5)
+    live = Holding(processes(lane="realtime"), PLENTY, 9)
+
+    async def all_taken():
+        return load.under_way + polls.under_way + live.under_way >= 5
+
+    await eventually(all_taken)
+    assert load.under_way + polls.under_way + live.under_way == 5
+    assert live.under_way >= 1
+    await asyncio.gather(load.end(), polls.end(), live.end())
+
+
+async def test_without_a_live_worker_a_first_load_has_the_whole_budget(processes, engine):
+    load = Holding(processes(), SLOW, 5)
+    await load.reaches(5)
+    await load.end()
+    load = Holding(processes(), SLOW, 5)
+    await load.reaches(5)
+    await load.end()
+    assert int((await rows(engine, rate_budgets))[0]["tokens"]) == 0
+
+
+async def test_a_worker_that_gave_no_sign_of_life_for_long_keeps_nothing(processes, engine, live_worker):
+    async with engine.begin() as connection:
+        await connection.execute(
+            sa.update(workers).values(beat_at=sa.func.now() - sa.text("interval '1 minute'"))
+        )
+    load = Holding(processes(), PLENTY, 5)
+    await load.reaches(5)
+    await load.end()
+
+
+async def take_all(keeper, policy):
+    """Requests one after the other until the budget has none at once; how many there were."""
+    served = 0
+    with contextlib.suppress(ThrottledError):
+        while True:
+            async with keeper.request(KEY, policy):
+                served += 1
+    return served
+
+
+async def test_tokens_that_are_kept_go_to_realtime_alone(processes, live_worker):
+    assert await take_all(processes(patience=0.3), SLOW) == 8
+    assert await take_all(processes(patience=0.3, lane="polling"), SLOW) == 0
+    assert await take_all(processes(patience=0.3, lane="realtime"), SLOW) == 2
+
+
+async def test_realtime_may_use_what_the_others_leave(processes, live_worker):
+    assert await take_all(processes(patience=0.3, lane="realtime"), SLOW) == 10
+
+
+async def test_where_realtime_wants_all_there_is_the_others_still_move(processes, engine, live_worker):
+    first = processes(patience=0.3)
+    assert await take_all(first, SLOW) == 8
+    await first.close()
+    load = processes()
+    waiting = Holding(load, SLOW, 1)
+
+    async def known():
+        return [row["wanted"] for row in await rows(engine, concurrency_permits)] == [1]
+
+    await eventually(known)
+    # The five seconds after which it may take one of those that are kept are made to be over.
+    async with engine.begin() as connection:
+        await connection.execute(
+            sa.update(concurrency_permits).values(served_at=sa.func.now() - sa.text("interval '6 seconds'"))
+        )
+    another = Holding(load, SLOW, 1)  # so that the process asks now and not when it thinks its time has come
+    await waiting.reaches(1)
+    assert another.under_way == 0
+    await waiting.end()
+    await load.close()
+    with pytest.raises(ThrottledError):
+        await another.end()
+    assert int((await rows(engine, rate_budgets))[0]["tokens"]) == 1
+
+
+async def burst(keeper, policy, count):
+    """So many requests at once."""
+    holding = Holding(keeper, policy, count)
+    await holding.reaches(count)
+    await holding.end()
+
+
+async def told_again(engine):
+    """Whether the holder gave another word since: its lease has moved."""
+    (first,) = await rows(engine, concurrency_permits)
+
+    async def moved():
+        held = await rows(engine, concurrency_permits)
+        return bool(held) and held[0]["expires_at"] > first["expires_at"]
+
+    await eventually(moved)
+
+
+async def test_realtime_keeps_what_it_just_used_so_that_the_next_burst_asks_for_nothing(processes, engine):
+    keeper = processes(lane="realtime")
+    await burst(keeper, PLENTY, 4)
+    # The look that tells of idle permits, and would give them back.
+    await told_again(engine)
+    (budget,) = keeper._budgets.values()
+    assert budget._task is None
+    asked = budget._told_at
+    holding = Holding(keeper, PLENTY, 4)
+    await asyncio.sleep(0)
+    assert holding.under_way == 4
+    assert budget._told_at == asked
+    await holding.end()
+
+
+async def test_what_realtime_keeps_idle_goes_back_soon(processes, engine):
+    await burst(processes(lane="realtime"), PLENTY, 4)
+
+    async def gone():
+        return not await rows(engine, concurrency_permits)
+
+    await eventually(gone)
+
+
+async def test_others_get_their_share_of_what_a_busy_realtime_process_keeps_idle(processes, engine):
+    keeper = processes(lane="realtime")
+    stop = asyncio.Event()
+
+    async def short():
+        async with keeper.request(KEY, PLENTY):
+            await asyncio.sleep(0)
+
+    async def bursts():
+        while not stop.is_set():
+            await asyncio.gather(*(short() for _ in range(5)))
+            await asyncio.sleep(0.02)
+
+    await burst(keeper, PLENTY, 5)
+    task = asyncio.create_task(bursts())
+    await told_again(engine)
+    holding = Holding(processes(), PLENTY, 2)
+    await holding.reaches(2)
+    await holding.end()
+    stop.set()
+    await task
+
+
+async def test_a_budget_is_scarce_once_a_request_had_to_wait_for_it(processes):
+    keeper, other = processes(), processes()
+    async with keeper.request(KEY, PLENTY):
+        assert not keeper.scarce("bc")
+    holding = Holding(other, PLENTY, 5)
+    await holding.reaches(5)
+    waiting = Holding(keeper, PLENTY, 1)
+
+    async def scarce():
+        return keeper.scarce("bc")
+
+    await eventually(scarce)
+    assert not keeper.scarce("crm")
+    await holding.end()
+    await waiting.reaches(1)
+    await waiting.end()
+
+
 class Product:
     """A server that allows `requests` in any `window` seconds and `concurrency` at once, and answers 429 beyond."""
 
@@ -363,8 +593,8 @@ async def served(product):
     await running
 
 
-async def start_worker(url, server, count, tasks, policy):
-    arguments = [url, server, count, tasks, policy.requests, policy.window, policy.concurrency]
+async def start_worker(url, server, count, tasks, policy, lane="batch"):
+    arguments = [url, server, count, tasks, policy.requests, policy.window, policy.concurrency, lane]
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -374,11 +604,15 @@ async def start_worker(url, server, count, tasks, policy):
     )
 
 
-async def test_four_processes_share_one_budget_and_the_product_never_says_429(url):
+@pytest.mark.parametrize("live", [False, True])
+async def test_four_processes_share_one_budget_and_the_product_never_says_429(url, engine, live):
+    if live:
+        await start_live_worker(engine)
+    lanes = ["realtime" if live else "batch", "batch", "batch", "polling"]
     policy = LimitPolicy(requests=60, window=3.0, concurrency=5)
     product = Product(policy)
     async with served(product) as address:
-        workers = [await start_worker(url, address, 20, 4, policy) for _ in range(4)]
+        workers = [await start_worker(url, address, 20, 4, policy, lane) for lane in lanes]
         async with asyncio.timeout(60):
             output = [await worker.communicate() for worker in workers]
     assert [text for text, _ in output] == [b"0\n"] * 4

@@ -39,11 +39,13 @@ SELECT r.id
 
 -- name: page_store
 -- One page: the mirror and the work it raises, as one statement. Rows stand once per id (the puller reduces a page).
--- A lower version never replaces a higher one, tombstones included.
+-- A lower version never replaces a higher one, tombstones included. A row may name the trace ids that led to it, the
+-- newest last; else it has the page's.
 WITH incoming AS MATERIALIZED (
-    SELECT :system AS system, :entity AS entity, :scope AS scope, x.*
+    SELECT :system AS system, :entity AS entity, :scope AS scope, x.*,
+           coalesce(x.traces, ARRAY[CAST(:trace_id AS text)]) AS trace_ids
       FROM json_to_recordset(CAST(:rows AS json))
-        AS x(id text, doc jsonb, hash uuid, etag text, ord bigint, bad_code text, bad_error text)
+        AS x(id text, doc jsonb, hash uuid, etag text, ord bigint, bad_code text, bad_error text, traces text[])
 ), before AS (
     SELECT m.record, m.hash, m.deleted
       FROM incoming i
@@ -51,7 +53,8 @@ WITH incoming AS MATERIALIZED (
 ), stored AS (
     INSERT INTO mirror AS m (system, entity, scope, record, document, hash, etag, ordering, read_number, trace_id,
                              bad_code, bad_error)
-    SELECT :system, :entity, :scope, id, doc, hash, etag, ord, :read_number, :trace_id, bad_code, bad_error
+    SELECT :system, :entity, :scope, id, doc, hash, etag, ord, :read_number, trace_ids[cardinality(trace_ids)],
+           bad_code, bad_error
       FROM incoming ORDER BY id
     ON CONFLICT (system, entity, scope, record) DO UPDATE
        -- A record that could not be read keeps its last good document: an empty one would null or delete its target.
@@ -69,57 +72,74 @@ WITH incoming AS MATERIALIZED (
 ), raised AS (
     INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, state, trace_ids,
                                  error_code, error)
-    SELECT t.flow, t.target, :scope, n.record, t.target_system, t.target_entity, :lane,
-           CASE WHEN i.bad_code IS NULL THEN 'due' ELSE 'dead' END, ARRAY[:trace_id], i.bad_code, i.bad_error
+    SELECT t.flow, t.target, :scope, n.record, t.target_system, t.target_entity, greatest(:lane, t.lane),
+           CASE WHEN i.bad_code IS NULL THEN 'due' ELSE 'dead' END, i.trace_ids, i.bad_code, i.bad_error
       FROM news n JOIN incoming i ON i.id = n.record
      CROSS JOIN json_to_recordset(CAST(:targets AS json))
-                AS t(flow text, target text, target_system text, target_entity text)
+                AS t(flow text, target text, target_system text, target_entity text, lane smallint)
      ORDER BY 1, 2, 3, 4
     ON CONFLICT (flow, target, scope, record) DO UPDATE
-       SET generation = w.generation + 1, state = excluded.state, lane = least(w.lane, excluded.lane),
-           attempts = CASE WHEN w.state = 'dead' THEN 0 ELSE w.attempts END,
+       SET generation = w.generation + 1, state = excluded.state,
+           -- A more urgent event lifts what waits; what gave up waits no more and takes the lane of the event.
+           lane = CASE WHEN w.state IN ('dead', 'review') THEN excluded.lane ELSE least(w.lane, excluded.lane) END,
+           attempts = CASE WHEN w.state IN ('dead', 'review') THEN 0 ELSE w.attempts END,
+           raised_at = CASE WHEN w.state IN ('dead', 'review') THEN now() ELSE w.raised_at END,
            due_at = CASE WHEN w.intent IS NULL THEN now() ELSE w.due_at END,
            error_code = excluded.error_code, error = excluded.error,
-           trace_ids = (w.trace_ids || excluded.trace_ids)[greatest(1, cardinality(w.trace_ids) - 14):]
+           trace_ids = (w.trace_ids || excluded.trace_ids)
+                       [greatest(1, cardinality(w.trace_ids) + cardinality(excluded.trace_ids) - 14):]
     RETURNING w.flow, w.target, w.record
 ), told AS (
     INSERT INTO sync_events (flow, target, scope, record, outcome, flow_version, run, trace_ids, error_code, error)
-    SELECT r.flow, r.target, :scope, r.record, 'dead', t.version, CAST(:run AS bigint), ARRAY[:trace_id], i.bad_code, i.bad_error
+    SELECT r.flow, r.target, :scope, r.record, 'dead', t.version, CAST(:run AS bigint), i.trace_ids, i.bad_code, i.bad_error
       FROM raised r JOIN incoming i ON i.id = r.record AND i.bad_code IS NOT NULL
       JOIN json_to_recordset(CAST(:targets AS json)) AS t(flow text, target text, version integer)
         ON t.flow = r.flow AND t.target = r.target
     RETURNING 1
+), woken AS MATERIALIZED (
+    -- The live workers; once for the statement, for NOTIFY takes a lock until the commit is done.
+    SELECT pg_notify('ipaas_work', '') FROM raised LIMIT 1
 )
-SELECT (SELECT count(*) FROM news) AS news, (SELECT count(*) FROM raised) AS raised, (SELECT count(*) FROM told) AS dead
+SELECT (SELECT count(*) FROM news) AS news, (SELECT count(*) FROM raised) AS raised, (SELECT count(*) FROM told) AS dead,
+       (SELECT count(*) FROM woken) AS woken
 
 -- name: tombstones_store
 -- A tombstone that names no version (ord null) of an ordered entity keeps the one we know: a record that comes back has
 -- a higher one.
 WITH incoming AS MATERIALIZED (
-    SELECT :system AS system, :entity AS entity, :scope AS scope, x.*
-      FROM json_to_recordset(CAST(:rows AS json)) AS x(id text, ord bigint)
+    SELECT :system AS system, :entity AS entity, :scope AS scope, x.*,
+           coalesce(x.traces, ARRAY[CAST(:trace_id AS text)]) AS trace_ids
+      FROM json_to_recordset(CAST(:rows AS json)) AS x(id text, ord bigint, traces text[])
 ), buried AS (
     UPDATE mirror m
-       SET deleted = true, ordering = coalesce(i.ord, m.ordering), read_number = :read_number, trace_id = :trace_id, changed_at = now()
+       SET deleted = true, ordering = coalesce(i.ord, m.ordering), read_number = :read_number,
+           trace_id = i.trace_ids[cardinality(i.trace_ids)], changed_at = now()
       FROM incoming i
      WHERE m.system = i.system AND m.entity = i.entity AND m.scope = i.scope AND m.record = i.id
        AND NOT m.deleted AND m.ordering <= coalesce(i.ord, m.ordering) AND m.read_number <= :read_number
-    RETURNING m.record
+    RETURNING m.record, i.trace_ids
 ), raised AS (
     INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, trace_ids)
-    SELECT t.flow, t.target, :scope, b.record, t.target_system, t.target_entity, :lane, ARRAY[:trace_id]
+    SELECT t.flow, t.target, :scope, b.record, t.target_system, t.target_entity, greatest(:lane, t.lane),
+           b.trace_ids
       FROM buried b
      CROSS JOIN json_to_recordset(CAST(:targets AS json))
-                AS t(flow text, target text, target_system text, target_entity text)
+                AS t(flow text, target text, target_system text, target_entity text, lane smallint)
      ORDER BY 1, 2, 3, 4
     ON CONFLICT (flow, target, scope, record) DO UPDATE
-       SET generation = w.generation + 1, state = 'due', lane = least(w.lane, excluded.lane),
-           attempts = CASE WHEN w.state = 'dead' THEN 0 ELSE w.attempts END,
+       SET generation = w.generation + 1, state = 'due',
+           lane = CASE WHEN w.state IN ('dead', 'review') THEN excluded.lane ELSE least(w.lane, excluded.lane) END,
+           attempts = CASE WHEN w.state IN ('dead', 'review') THEN 0 ELSE w.attempts END,
+           raised_at = CASE WHEN w.state IN ('dead', 'review') THEN now() ELSE w.raised_at END,
            due_at = CASE WHEN w.intent IS NULL THEN now() ELSE w.due_at END,
-           trace_ids = (w.trace_ids || excluded.trace_ids)[greatest(1, cardinality(w.trace_ids) - 14):]
+           trace_ids = (w.trace_ids || excluded.trace_ids)
+                       [greatest(1, cardinality(w.trace_ids) + cardinality(excluded.trace_ids) - 14):]
     RETURNING 1
+), woken AS MATERIALIZED (
+    SELECT pg_notify('ipaas_work', '') FROM raised LIMIT 1
 )
-SELECT (SELECT count(*) FROM buried) AS news, (SELECT count(*) FROM raised) AS raised
+SELECT (SELECT count(*) FROM buried) AS news, (SELECT count(*) FROM raised) AS raised,
+       (SELECT count(*) FROM woken) AS woken
 
 -- name: cursor_move
 -- Compare and set: a puller whose lease another one took commits nothing.

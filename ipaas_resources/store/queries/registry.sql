@@ -14,7 +14,8 @@ SELECT state, coalesce(error_code, '') AS error_code, count(*) AS items FROM wor
 
 -- name: freshness
 -- Age in seconds of the oldest change that is not settled, and of the last pull that ended without error.
-SELECT (SELECT extract(epoch FROM now() - min(w.raised_at)) FROM work_items w
+SELECT now() AS moment,
+       (SELECT extract(epoch FROM now() - min(w.raised_at)) FROM work_items w
          WHERE w.flow = :flow AND w.target = :target AND w.state IN ('due', 'parked')) AS oldest_pending,
        (SELECT extract(epoch FROM now() - min(e.last_pull_at)) FROM entity_state e
          WHERE e.system = :system AND e.entity = :entity) AS last_pull,

@@ -33,19 +33,35 @@ UPDATE intents i SET state = 'resolved', closed_at = now()
 
 -- name: claim
 -- Changes no indexed column. An item whose lease expired twice is claimed alone: it may be the one that kills workers.
--- A target that refers to another target of the same record waits for that one.
+-- A target that refers to another target of the same record waits for that one. Lane null: every lane, the most urgent
+-- first.
 WITH token AS (
     SELECT nextval('fencing_tokens') AS token
-), picked AS (
+), usual AS (
     SELECT w.flow, w.target, w.scope, w.record FROM work_items w
      WHERE w.flow = :flow AND w.target = :target AND w.state IN ('due', 'parked') AND w.due_at <= now()
+       AND (CAST(:lane AS smallint) IS NULL OR w.lane = CAST(:lane AS smallint))
        AND (w.lease_until IS NULL OR w.lease_until < now())
-       AND CASE WHEN :alone THEN w.lease_expiries >= 2 ELSE w.lease_expiries < 2 END
+       AND w.lease_expiries < 2
        AND (SELECT true FROM work_items p
              WHERE p.flow = w.flow AND p.target = ANY(CAST(:parents AS text[])) AND p.scope = w.scope
                AND p.record = w.record AND p.state = 'due' LIMIT 1) IS NULL
      ORDER BY w.lane, w.due_at
      LIMIT :batch FOR UPDATE SKIP LOCKED
+), alone AS (
+    SELECT w.flow, w.target, w.scope, w.record FROM work_items w
+     WHERE w.flow = :flow AND w.target = :target AND w.state IN ('due', 'parked') AND w.due_at <= now()
+       AND (CAST(:lane AS smallint) IS NULL OR w.lane = CAST(:lane AS smallint))
+       AND (w.lease_until IS NULL OR w.lease_until < now())
+       AND w.lease_expiries >= 2
+       AND (SELECT true FROM work_items p
+             WHERE p.flow = w.flow AND p.target = ANY(CAST(:parents AS text[])) AND p.scope = w.scope
+               AND p.record = w.record AND p.state = 'due' LIMIT 1) IS NULL
+       AND (SELECT true FROM usual LIMIT 1) IS NULL
+     ORDER BY w.lane, w.due_at
+     LIMIT 1 FOR UPDATE SKIP LOCKED
+), picked AS (
+    SELECT * FROM usual UNION ALL SELECT * FROM alone
 )
 UPDATE work_items w
    SET lease_token = token.token, lease_until = now() + make_interval(secs => :seconds),
@@ -55,6 +71,22 @@ UPDATE work_items w
  WHERE w.flow = picked.flow AND w.target = picked.target AND w.scope = picked.scope AND w.record = picked.record
 RETURNING w.scope, w.record, w.generation, w.attempts, w.verify_target, w.intent,
           w.trace_ids[cardinality(w.trace_ids)] AS trace_id, w.lease_token, w.lease_until
+
+-- name: due_targets
+-- Which of these flow targets have an item of the lane that can be claimed now. One look into the index for each: a queue
+-- of a million items that are not due, or of another lane, costs nothing.
+SELECT t.n
+  FROM json_to_recordset(CAST(:targets AS json)) AS t(n integer, flow text, target text)
+ WHERE EXISTS (SELECT 1 FROM work_items w
+                WHERE w.flow = t.flow AND w.target = t.target AND w.lane = :lane AND w.state IN ('due', 'parked')
+                  AND w.due_at <= now() AND (w.lease_until IS NULL OR w.lease_until < now()))
+ ORDER BY t.n
+
+-- name: intents_resolve_all
+-- Of whatever flow: what every record of an unknown intent was looked up for is no question any more.
+UPDATE intents i SET state = 'resolved', closed_at = now()
+ WHERE state = 'unknown'
+   AND NOT EXISTS (SELECT 1 FROM work_items w WHERE w.flow = i.flow AND w.target = i.target AND w.intent = i.intent)
 
 -- name: claimed_documents
 -- A second statement on purpose: it sees every change that had raised the claimed generations.
@@ -156,7 +188,7 @@ SELECT count(*) AS items FROM extended
 WITH r AS (
     SELECT :flow AS flow, :target AS target, x.* FROM json_to_recordset(CAST(:rows AS json)) AS x(
         scope text, record text, generation bigint, done boolean, state text, due_in double precision,
-        verify boolean, intent bigint, waits_for text, charge boolean,
+        verify boolean, intent bigint, waits_for text, waits_key text, wait_began boolean, charge boolean,
         link text, target_scope text, target_id text, forget_key boolean, sent jsonb, read_back jsonb, lines jsonb,
         progress jsonb, etag text,
         outcome text, changes jsonb, error_code text, error text)
@@ -182,9 +214,16 @@ WITH r AS (
            -- What was asked while we worked stays asked.
            verify_target = coalesce(r.verify, false) OR (o.generation <> r.generation AND w.verify_target),
            intent = coalesce(r.intent, CASE WHEN o.generation <> r.generation THEN w.intent END),
-           waits_for = r.waits_for,
+           -- What a record waits for, and since when, outlives an attempt that failed before it could be looked for.
+           waits_for = CASE WHEN x.again THEN w.waits_for ELSE r.waits_for END,
+           waits_key = CASE WHEN x.again THEN w.waits_key ELSE r.waits_key END,
+           parked_since = CASE WHEN x.again THEN w.parked_since WHEN r.waits_for IS NULL THEN NULL
+                               WHEN r.wait_began THEN now() ELSE coalesce(w.parked_since, now()) END,
+           -- What was raised before is settled; what is left was raised while we worked.
+           raised_at = CASE WHEN r.done THEN now() ELSE w.raised_at END,
            error_code = r.error_code, error = r.error
       FROM owned o JOIN r ON r.scope = o.scope AND r.record = o.record
+     CROSS JOIN LATERAL (SELECT r.waits_for IS NULL AND NOT r.done AND coalesce(r.state, 'due') = 'due' AS again) x
      WHERE w.flow = o.flow AND w.target = o.target AND w.scope = o.scope AND w.record = o.record
        AND (NOT r.done OR o.generation <> r.generation)
     RETURNING 1
@@ -214,6 +253,17 @@ WITH r AS (
       FROM owned o JOIN r ON r.scope = o.scope AND r.record = o.record
      WHERE r.outcome IS NOT NULL
     RETURNING 1
+), reported AS (
+    -- What the reporter tells Dagster: work without a run, for a run tells of itself. In this transaction, so that nothing
+    -- that happened stays untold. No NOTIFY: it would serialise the commits of all settlements.
+    INSERT INTO report_due (flow, target, flow_version, counts, trace_id)
+    SELECT :flow, :target, :version, jsonb_object_agg(c.outcome, c.items), coalesce(max(c.trace_id), :trace_id)
+      FROM (SELECT r.outcome, count(*) AS items, max(o.trace_ids[cardinality(o.trace_ids)]) AS trace_id
+              FROM owned o JOIN r ON r.scope = o.scope AND r.record = o.record
+             WHERE r.outcome IS NOT NULL GROUP BY r.outcome) c
+     WHERE CAST(:run AS bigint) IS NULL
+    HAVING bool_or(c.outcome NOT IN ('no_change', 'retry'))
+    RETURNING 1
 ), closed AS (
     UPDATE intents SET state = :intent_state, closed_at = now() WHERE intent = CAST(:intent AS bigint) AND state = 'open'
     RETURNING 1
@@ -223,8 +273,52 @@ SELECT (SELECT count(*) FROM fenced) AS fenced,
             THEN coalesce((SELECT array_agg(scope || chr(31) || record) FROM owned), '{}') END AS owned
 
 -- name: wake_waiting
-UPDATE work_items SET due_at = now()
- WHERE state = 'parked' AND waits_for = :link AND due_at > now()
+-- Links of a flow target were made: what waits for exactly those is due, also where a person was asked meanwhile. An
+-- item that is being worked on had perhaps looked before the link was there: its new generation makes it due again.
+-- Items of a version of ours that did not say which link they wait for are woken by any.
+WITH k AS MATERIALIZED (
+    SELECT :link AS link, x.key FROM json_array_elements_text(CAST(:keys AS json)) AS x(key)
+), waiting AS (
+    SELECT w.flow, w.target, w.scope, w.record FROM k JOIN work_items w ON w.waits_for = k.link AND w.waits_key = k.key
+    UNION
+    SELECT w.flow, w.target, w.scope, w.record FROM work_items w WHERE w.waits_for = :link AND w.waits_key IS NULL
+), picked AS MATERIALIZED (
+    SELECT w.flow, w.target, w.scope, w.record
+      FROM waiting p
+      JOIN work_items w ON w.flow = p.flow AND w.target = p.target AND w.scope = p.scope AND w.record = p.record
+     WHERE w.state = 'parked' AND (w.due_at > now() OR w.lease_token IS NOT NULL)
+        OR w.state = 'review' AND w.error_code = 'reference_missing'
+     ORDER BY w.flow, w.target, w.scope, w.record FOR UPDATE OF w
+), lifted AS (
+    UPDATE work_items w
+       SET due_at = least(w.due_at, now()), state = 'parked',
+           generation = w.generation + CASE WHEN w.lease_token IS NULL THEN 0 ELSE 1 END
+      FROM picked p
+     WHERE w.flow = p.flow AND w.target = p.target AND w.scope = p.scope AND w.record = p.record
+    RETURNING 1
+), woken AS MATERIALIZED (
+    SELECT pg_notify('ipaas_work', '') FROM lifted LIMIT 1
+)
+SELECT (SELECT count(*) FROM lifted) AS items, (SELECT count(*) FROM woken) AS woken
+
+-- name: parked_items
+-- Since when these items wait, and for which link.
+WITH i AS MATERIALIZED (
+    SELECT :flow AS flow, :target AS target, x.*
+      FROM json_to_recordset(CAST(:items AS json)) AS x(scope text, record text)
+)
+SELECT w.scope, w.record, w.waits_for, w.waits_key, w.parked_since, now() AS moment
+  FROM i JOIN work_items w ON w.flow = i.flow AND w.target = i.target AND w.scope = i.scope AND w.record = i.record
+ WHERE w.parked_since IS NOT NULL
+
+-- name: lanes_lower
+-- Work of a flow that waits in a lane above the highest that its active version may take.
+WITH picked AS MATERIALIZED (
+    SELECT flow, target, scope, record FROM work_items WHERE flow = :flow AND lane < :lane
+     ORDER BY flow, target, scope, record FOR UPDATE
+)
+UPDATE work_items w SET lane = :lane FROM picked p
+ WHERE w.flow = p.flow AND w.target = p.target AND w.scope = p.scope AND w.record = p.record
 
 -- name: queue_state
 SELECT target, state, count(*) AS items, min(due_at) FILTER (WHERE state IN ('due', 'parked')) AS next_due,

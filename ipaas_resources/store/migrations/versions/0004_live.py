@@ -42,6 +42,12 @@ def upgrade() -> None:
             "autovacuum_vacuum_cost_delay": "1",
         },
     )
+    op.create_index(
+        "hints_due_idx",
+        "hints",
+        ["system", "entity", "scope", "due_at"],
+        postgresql_where=sa.text("state = 'due'"),
+    )
     op.create_table(
         "workers",
         sa.Column("worker", sa.Text(), nullable=False),
@@ -71,8 +77,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("system", name=op.f("breakers_pkey")),
         postgresql_with={"fillfactor": "50"},
     )
+    op.add_column("concurrency_permits", sa.Column("lane", sa.Text(), server_default="batch", nullable=False))
     op.add_column("entity_state", sa.Column("poll_interval", sa.Double()))
     op.add_column("entity_state", sa.Column("poll_due_at", _time))
+    op.add_column(
+        "entity_state", sa.Column("poll_failures", sa.Integer(), server_default="0", nullable=False)
+    )
     op.add_column("entity_state", sa.Column("poll_reason", sa.Text()))
     op.add_column(
         "entity_state", sa.Column("poll_full", sa.Boolean(), server_default=sa.false(), nullable=False)
@@ -87,6 +97,14 @@ def upgrade() -> None:
         "subscriptions", sa.Column("managed", sa.Boolean(), server_default=sa.false(), nullable=False)
     )
     op.add_column("work_items", sa.Column("parked_since", _time))
+    op.add_column("work_items", sa.Column("waits_key", sa.Text()))
+    op.drop_index("work_items_waits_for_idx", table_name="work_items")
+    op.create_index(
+        "work_items_waits_for_idx",
+        "work_items",
+        ["waits_for", "waits_key"],
+        postgresql_where=sa.text("waits_for IS NOT NULL"),
+    )
     op.create_table(
         "report_due",
         sa.Column("report", sa.BigInteger(), sa.Identity(always=True), nullable=False),
