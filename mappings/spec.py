@@ -19,8 +19,9 @@ from ipaas_resources.core.values import Value
 from mappings.expressions.language import Expression
 from mappings.rollup import RollUp
 from mappings.rules import AnyRule, Owner, Rule, SpecModel, parse_rule
-from mappings.times import Cron, Duration, Window
+from mappings.times import Cron, Duration
 from mappings.transforms.direct import Const
+from mappings.windows import Window
 from mappings.yaml_text import Document, Yaml, plain
 from mappings.zones import ZoneName
 
@@ -182,6 +183,8 @@ class Flow(SpecModel):
     window: Window | None = None
     when: Expression | None = None
     sla: Sla | None = None
+    #: How long a record waits for one that it refers to before a person is asked; the engine's own where it is left out.
+    park: Duration | None = None
     exclusive_group: Id | None = None
     #: flow.target of the other half of a two-way pair
     reverse_of: Annotated[str, Field(pattern=_ID[:-1] + r"\." + _ID[1:])] | None = None

@@ -11,13 +11,15 @@ import msgspec
 
 from ipaas_assets.sync.lookup import FirstContact, References
 from ipaas_assets.sync.mapping import map_batch
-from ipaas_assets.sync.model import Counts, Decision, Options, OutcomeName, TargetWork
+from ipaas_assets.sync.model import Counts, Decision, Lane, Options, OutcomeName, TargetWork
 from ipaas_assets.sync.plan import decide
-from ipaas_assets.sync.settling import Settling, write_may_arrive_late
+from ipaas_assets.sync.settling import Settling, was_tried, write_may_arrive_late
+from ipaas_assets.sync.waiting import parked_before, wake
 from ipaas_resources.core import killpoints
 from ipaas_resources.core.clock import Clock, Ids
 from ipaas_resources.core.errors import (
     AskPersonError,
+    CircuitOpenError,
     IpaasError,
     LeaseLostError,
     RetryError,
@@ -27,7 +29,7 @@ from ipaas_resources.core.errors import (
 from ipaas_resources.core.records import Operation, OperationKind, Outcome, WriteResult
 from ipaas_resources.core.values import encode_canonical
 from ipaas_resources.store import queue, registry
-from ipaas_resources.store.database import Database
+from ipaas_resources.store.database import RESTART, Database
 from ipaas_resources.store.queue import Batch, Opened, Reservation, Settlement
 
 log = logging.getLogger(__name__)
@@ -51,8 +53,11 @@ class Drain:
         sides: dict[str, tuple[str, str]],
         run: int | None,
         trace_id: str,
+        lane: Lane | None = None,
     ) -> None:
+        """`lane`: items of this lane alone; None: of all of them."""
         self._database = database
+        self._lane = lane
         self._clock = clock
         self._ids = ids
         self._options = options
@@ -71,7 +76,7 @@ class Drain:
         """
         killpoints.before("K12")
         with self._stage("claim"):
-            batch = await self._claim(work, alone=False) or await self._claim(work, alone=True)
+            batch = await self._claim(work)
         if batch is None:
             return 0
         started = self._clock.monotonic()
@@ -79,15 +84,16 @@ class Drain:
             await self._work(work, batch, started)
         except RetryError as error:
             # A look-up failed before anything was sent: the items come back later.
-            await self._put_back(work, batch, error, charge=True)
+            await self._put_back(work, batch, error, charge=was_tried(error))
         except StopError as error:
-            if not isinstance(error, LeaseLostError):
+            # What was sent and could not be settled lapses with its intent, and is looked for in the target then.
+            if not batch.sent and not isinstance(error, LeaseLostError):
                 await self._put_back(work, batch, error, charge=False)
             raise
         killpoints.after("K12")
         return len(batch.items)
 
-    async def _claim(self, work: TargetWork, *, alone: bool) -> Batch | None:
+    async def _claim(self, work: TargetWork) -> Batch | None:
         return await queue.claim(
             self._database,
             work.queue,
@@ -95,7 +101,7 @@ class Drain:
             lease=self._options.lease,
             wait=work.system.settle_wait,
             trace_id=self._trace_id,
-            alone=alone,
+            lane=self._lane,
         )
 
     async def _work(self, work: TargetWork, batch: Batch, started: float) -> None:
@@ -203,6 +209,7 @@ class Drain:
             for start in range(0, len(numbers), size):
                 part = numbers[start : start + size]
                 started = await self._ensure_lease(work, batch, started)
+                batch.sent = True
                 results.update(await self._write(work, scope, part, decisions))
         return results
 
@@ -240,13 +247,16 @@ class Drain:
         results: dict[int, WriteResult],
         intent: int,
     ) -> None:
+        before = await parked_before(self._database, work, batch, decisions)
         settlements: list[Settlement] = []
         outcomes: list[OutcomeName] = []
         unknown = False
         stop: IpaasError | None = None
         for number, (item, decision) in enumerate(zip(batch.items, decisions, strict=True)):
             result = results.get(number)
-            settlement, outcome = self._settling.of(work, item, decision, result, intent)
+            settlement, outcome = self._settling.of(
+                work, item, decision, result, intent, before.get((item.scope, item.record))
+            )
             settlements.append(settlement)
             outcomes.append(outcome)
             if result is None:
@@ -256,16 +266,8 @@ class Drain:
                 stop = result.error
         if any(outcome is OutcomeName.DEAD for outcome in outcomes):
             killpoints.before("K13")
-        fenced = await queue.settle(
-            self._database,
-            work.queue,
-            token=batch.token,
-            version=work.version,
-            intent=intent or None,
-            intent_state="unknown" if unknown else "settled",
-            run=self._run,
-            trace_id=self._trace_id,
-            settlements=settlements,
+        fenced = await self._settle_surely(
+            work, batch, settlements, intent=intent or None, intent_state="unknown" if unknown else "settled"
         )
         if any(outcome is OutcomeName.DEAD for outcome in outcomes):
             killpoints.after("K13")
@@ -273,14 +275,14 @@ class Drain:
         for item, outcome in zip(batch.items, outcomes, strict=True):
             if (item.scope, item.record) not in fenced:
                 self.counts.add(work.queue.target, outcome)
-        if OutcomeName.CREATED in outcomes or OutcomeName.ADOPTED in outcomes:
-            await self._database.rows("wake_waiting", link=work.name)
+        await wake(self._database, work, batch, decisions, settlements, self._sides)
         if isinstance(stop, StopError):
             raise stop
 
     async def _put_back(self, work: TargetWork, batch: Batch, error: IpaasError, *, charge: bool) -> None:
         """Nothing was sent: every item is due again later, or dead when it used up its attempts."""
-        asked = error.retry_after if isinstance(error, RetryError) else None
+        # That a system is left alone is no event in the life of a record.
+        told = not isinstance(error, CircuitOpenError)
         settlements = []
         for item in batch.items:
             dead = charge and item.attempts >= self._options.max_attempts
@@ -291,11 +293,11 @@ class Drain:
                     generation=item.generation,
                     done=False,
                     state="dead" if dead else "due",
-                    due_in=asked if asked is not None else self._settling.backoff(item.attempts),
+                    due_in=self._settling.wait(error, item.attempts),
                     verify=item.verify_target,
                     intent=item.intent,
                     charge=charge,
-                    outcome=OutcomeName.DEAD.value if dead else OutcomeName.RETRY.value,
+                    outcome=(OutcomeName.DEAD if dead else OutcomeName.RETRY).value if told else None,
                     error_code=error.code,
                     error=error.message,
                 )
@@ -311,17 +313,37 @@ class Drain:
         )
 
     async def _settle_unsent(self, work: TargetWork, batch: Batch, settlements: list[Settlement]) -> None:
-        await queue.settle(
-            self._database,
-            work.queue,
-            token=batch.token,
-            version=work.version,
-            intent=None,
-            intent_state="settled",
-            run=self._run,
-            trace_id=self._trace_id,
-            settlements=settlements,
-        )
+        await self._settle_surely(work, batch, settlements, intent=None, intent_state="settled")
+
+    async def _settle_surely(
+        self,
+        work: TargetWork,
+        batch: Batch,
+        settlements: list[Settlement],
+        *,
+        intent: int | None,
+        intent_state: str,
+    ) -> set[tuple[str, str]]:
+        """Settle, also when the database restarts meanwhile: what became of the batch is known here alone.
+
+        Repeating is safe: a settlement that was committed although its answer was lost owns no item any more, and those
+        are looked at in the target.
+        """
+
+        async def settle() -> set[tuple[str, str]]:
+            return await queue.settle(
+                self._database,
+                work.queue,
+                token=batch.token,
+                version=work.version,
+                intent=intent,
+                intent_state=intent_state,
+                run=self._run,
+                trace_id=self._trace_id,
+                settlements=settlements,
+            )
+
+        return await self._database.surely(settle, within=min(RESTART, self._options.lease / 2))
 
 
 def _as_they_were(batch: Batch, *, due_in: float = 0.0) -> list[Settlement]:

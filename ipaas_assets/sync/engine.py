@@ -12,17 +12,18 @@ import httpx
 import msgspec
 
 from ipaas_assets.sync.drift import broken_reason
-from ipaas_assets.sync.model import Options, System, TargetWork
+from ipaas_assets.sync.model import Lane, Options, System, TargetWork
 from ipaas_assets.sync.rows import Source
 from ipaas_resources.connectors import registry as connectors
 from ipaas_resources.connectors.base import Environment, SystemDocument
 from ipaas_resources.core.clock import Clock, Ids, SystemClock, SystemIds
 from ipaas_resources.core.errors import ConfigurationError
-from ipaas_resources.core.limits import Limits
+from ipaas_resources.core.limits import BudgetLane, Limits
 from ipaas_resources.core.records import FileRef
 from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.secrets import resolve_secret
 from ipaas_resources.store import registry
+from ipaas_resources.store.breakers import Breakers
 from ipaas_resources.store.database import Database
 from ipaas_resources.store.limits import PostgresLimits
 from ipaas_resources.store.queue import QueueOf
@@ -68,6 +69,7 @@ def flow_targets(compiled: CompiledFlow, version: int) -> list[dict[str, Any]]:
             "target_system": target.system,
             "target_entity": target.entity,
             "version": version,
+            "lane": int(Lane[compiled.flow.lane.upper()]),
         }
         for name, target in compiled.targets.items()
     ]
@@ -84,16 +86,20 @@ class Engine:
         ids: Ids | None = None,
         options: Options | None = None,
         limits: Limits | None = None,
+        lane: BudgetLane = "batch",
         transports: Transports | None = None,
     ) -> None:
         self.database = database
         self.clock: Clock = clock or SystemClock()
         self.ids: Ids = ids or SystemIds()
         self.options = options or Options()
+        # `lane`: what this process works for, where it keeps budgets of its own.
         self._own_limits: PostgresLimits | None = None
         if limits is None:
-            limits = self._own_limits = PostgresLimits(database.engine)
-        self._limits: Limits = limits
+            limits = self._own_limits = PostgresLimits(database.engine, lane=lane)
+        self.limits: Limits = limits
+        #: Systems that fail again and again are left alone, by all processes.
+        self.breakers = Breakers(database, clock=self.clock)
         self._transports = transports or {}
         self.systems: dict[str, System] = {}
         self.flows: dict[str, ActiveFlow] = {}
@@ -161,7 +167,10 @@ class Engine:
                 system=document.system,
                 clock=self.clock,
                 ids=self.ids,
-                limits=self._limits,
+                limits=self.limits,
+                breaker=self.breakers.of(
+                    document.system, document.breaker.policy() if document.breaker else None
+                ),
                 secret=secret,
                 transport=self._transports.get(document.system),
                 ca_file=document.ca_file,
@@ -333,9 +342,20 @@ class Engine:
                     fitting=Fitting(target, schema, source_schema),
                     masked=masked_fields(target.lineage, source_schema, schema),
                     broken=broken_reason(target, source_schema, schema),
+                    named_by=self._named_by(flow.name, name),
                 )
             )
         return result
+
+    def _named_by(self, flow: str, target: str) -> frozenset[str]:
+        """Fields beside the id by which rules of any active flow follow the links of this target."""
+        return frozenset(
+            ref.by
+            for each in self.flows.values()
+            for compiled in each.compiled.targets.values()
+            for ref in compiled.references
+            if (ref.flow, ref.target) == (flow, target) and ref.by != "id"
+        )
 
     def sides(self) -> dict[str, tuple[str, str]]:
         """Per flow, its source system and entity: from which side a reference reads a link."""

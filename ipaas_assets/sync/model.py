@@ -19,6 +19,7 @@ from ipaas_resources.core.values import Document
 from ipaas_resources.store.queue import QueueOf
 from mappings.compiler import CompiledFlow, CompiledTarget
 from mappings.fitting import Fitting
+from mappings.mapped import Unresolved
 
 Mode = Literal["incremental", "full", "replan"]
 
@@ -71,6 +72,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     patience: float = 30.0  # seconds a run waits for its own retries before it ends with items pending
     delete_threshold: float = 0.2  # share of a mirror that one listing may miss before a person has to look
     delete_always: int = 10  # so many missing records are always believed
+    park_limit: float = 86_400.0  # seconds that a record waits for one it refers to before a person is asked
 
 
 class System(msgspec.Struct, kw_only=True):
@@ -120,6 +122,8 @@ class TargetWork(msgspec.Struct, kw_only=True):
     masked: frozenset[str]
     #: Why nothing may be written now: a rule uses a field that one side no longer has.
     broken: str | None = None
+    #: Fields beside the id by which references of other records name the records that this target links.
+    named_by: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -143,7 +147,7 @@ class Decision(msgspec.Struct, kw_only=True):
     forget_key: bool = False  # the key fields change: the reservation by key ends
     #: Asked of a person about what is written: fields were left out. The item stays for review after the write.
     ask: AskPersonError | None = None
-    keep_parked: str | None = None  # flow.target of a reference that is still missing after this write
+    keep_parked: Unresolved | None = None  # a reference that is still missing after this write
     lines: dict[str, Any] | None = None
     link_state: str | None = None  # the link's state after a successful write, or now when nothing is sent
     error: IpaasError | None = None

@@ -129,7 +129,7 @@ def _blocking_reference(work: TargetWork, mapped: Mapped) -> Decision | None:
                 "it is tried again when the link appears.",
                 field=missing.field,
             )
-            return Decision(outcome=OutcomeName.PARKED, error=error, keep_parked=_waits(missing))
+            return Decision(outcome=OutcomeName.PARKED, error=error, keep_parked=missing)
     return None
 
 
@@ -216,7 +216,7 @@ def _create(work: TargetWork, item: Claimed, mapped: Mapped, link: Link | None, 
         reserve=True,
         key=key_text(mapped.key),
         link_state="linked",
-        keep_parked=_waits(mapped.unresolved[0]) if mapped.unresolved else None,
+        keep_parked=mapped.unresolved[0] if mapped.unresolved else None,
     )
 
 
@@ -267,7 +267,7 @@ def _update(
     if review is not None:
         return _review(review)
     sent = {**_owned(work, link.sent), **_sent(work, values, mapped.files)}
-    parked = _waits(mapped.unresolved[0]) if mapped.unresolved else None
+    parked = mapped.unresolved[0] if mapped.unresolved else None
     if not changed and not files and not lines:
         outcome = OutcomeName.PARKED if parked else OutcomeName.NO_CHANGE
         return Decision(

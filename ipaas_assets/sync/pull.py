@@ -15,33 +15,19 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ipaas_assets.sync.model import Counts, Lane, Options
-from ipaas_assets.sync.rows import CHUNK, Row, Source, changed_rows, prepare
+from ipaas_assets.sync.rows import Source
+from ipaas_assets.sync.storing import Stored, Storing, read_by_id
 from ipaas_resources.core import killpoints
 from ipaas_resources.core.clock import Clock
-from ipaas_resources.core.errors import (
-    ContractError,
-    CursorExpiredError,
-    IpaasError,
-    LeaseLostError,
-    RetryError,
-    ReviewNeededError,
-)
+from ipaas_resources.core.errors import CursorExpiredError, IpaasError, LeaseLostError, ReviewNeededError
 from ipaas_resources.core.records import Change, ChangeKind, Cursor, Page
-from ipaas_resources.core.values import content_hash, decode, encode
+from ipaas_resources.core.values import decode, encode
 from ipaas_resources.store.database import Database, query
 
 log = logging.getLogger(__name__)
 
 #: Seconds between looks at a lease that somebody else holds.
 _LEASE_LOOK = 0.25
-
-
-class _FlowsChangedError(Exception):
-    """Another flow or version is active now: the page must raise work for it."""
-
-    def __init__(self, active: dict[str, int]) -> None:
-        super().__init__()
-        self.active = active
 
 
 class Pulled(msgspec.Struct, kw_only=True):
@@ -77,19 +63,10 @@ class Puller:
         self._source = source
         self._clock = clock
         self._options = options
-        self._lane = lane
-        self._trace_id = trace_id
-        self._run = run
         self._on_page = on_page
         self._counts = counts or Counts()
-        #: Reads the active flows again.
-        self._refresh = refresh
-        self._volatile = frozenset(field.name for field in source.schema.fields if field.volatile)
-        self._secret = frozenset(
-            field.name for field in source.schema.fields if field.sensitivity == "secret"
-        )
+        self._storing = Storing(database, source, lane=lane, trace_id=trace_id, run=run, refresh=refresh)
         self._capabilities = source.system.connector.manifest.capabilities(source.entity)
-        self._ordered = self._capabilities.versions == "ordered"
         self._key = {"system": source.system.name, "scope": source.scope, "entity": source.entity}
         self._token = 0
         self.pulled = Pulled()
@@ -207,45 +184,12 @@ class Puller:
     async def _store_page(self, page: Page, number: int, scan: int, *, full: bool, first: bool) -> None:
         changes = await self._with_gaps_read(page.changes)
         with self._counts.stage("pull: hash", self._clock):
-            rows = prepare(changes, number, self._volatile, self._secret)
-        # Of a record that stands in a page several times, the last word counts.
-        last = {change.id: change for change in changes if change.id is not None}
-        deletes = {record: change for record, change in last.items() if change.kind is ChangeKind.DELETE}
-        rows = [row for row in rows if row.id not in deletes]
-        news = (
-            rows if first else await changed_rows(self._database, self._source, rows, ordered=self._ordered)
-        )
-        self._check(news)
-        faults = [self._fault_row(record, error, number) for record, error in page.faults]
-        if faults:
-            news = news + await changed_rows(self._database, self._source, faults, ordered=False)
-        seen = [row.id for row in rows] + [record for record, _ in page.faults] if full else []
+            incoming = self._storing.prepare(changes, page.faults, number)
+        await self._storing.sift(incoming, first=first)
+        seen = incoming.present if full else []
 
-        async def work(connection: AsyncConnection) -> int:
-            await self._check_flows(connection)
-            changed = 0
-            base = {**self._key, "trace_id": self._trace_id, "lane": int(self._lane), "read_number": number}
-            targets = encode(self._source.targets).decode()
-            for start in range(0, len(news), CHUNK):
-                result = await connection.execute(
-                    query("page_store"),
-                    {
-                        **base,
-                        "targets": targets,
-                        "run": self._run,
-                        "rows": encode(news[start : start + CHUNK]).decode(),
-                    },
-                )
-                changed += int(result.one().news)
-            if deletes:
-                buried = [
-                    {"id": record, "ord": self._tombstone_order(change, number)}
-                    for record, change in deletes.items()
-                ]
-                result = await connection.execute(
-                    query("tombstones_store"), {**base, "targets": targets, "rows": encode(buried).decode()}
-                )
-                self.pulled.deleted += int(result.one().news)
+        async def work(connection: AsyncConnection) -> Stored:
+            stored = await self._storing.write(connection, incoming)
             if seen:
                 await connection.execute(query("scan_keys_add"), {"scan": scan, "ids": encode(seen).decode()})
             ended = not page.more
@@ -262,43 +206,16 @@ class Puller:
             )
             if moved.first() is None:
                 raise self._lost()
-            return changed
+            return stored
 
         killpoints.before("K06")
         with self._counts.stage("pull: store", self._clock):
-            self.pulled.changed += await self._with_flows(work)
+            stored = await self._storing.commit(work)
         killpoints.after("K06")
-        self.pulled.received += len(rows) + len(deletes) + len(faults)
-        self.pulled.set_aside += sum(1 for row in news if row.bad_code)
-
-    async def _with_flows(self, work: Callable[[AsyncConnection], Awaitable[int]]) -> int:
-        """Run one transaction that raises work; once more where the active flows changed since they were read."""
-        try:
-            return await self._database.repeatable(work)
-        except _FlowsChangedError as changed:
-            assert self._refresh is not None
-            self._source = await self._refresh()
-            # A registry that still disagrees (a flow that cannot be built under its stored source) must not hold
-            # the page for ever: these versions are taken as they are.
-            self._source.versions = changed.active
-            try:
-                return await self._database.repeatable(work)
-            except _FlowsChangedError:
-                raise RetryError(
-                    f"The flows of {self._source.system.name}/{self._source.entity} are being changed again and "
-                    "again while it is pulled; the next run reads on from here."
-                ) from None
-
-    async def _check_flows(self, connection: AsyncConnection) -> None:
-        """The page raises work for exactly the flows that are active when it commits."""
-        name = f"{self._source.system.name}/{self._source.entity}"
-        rows = await connection.execute(
-            query("flows_of_entity"),
-            {"name": name, "system": self._source.system.name, "entity": self._source.entity},
-        )
-        active = {row.flow: row.active_version for row in rows if row.flow not in self._source.broken}
-        if active != self._source.versions and self._refresh is not None:
-            raise _FlowsChangedError(active)
+        self.pulled.changed += stored.changed
+        self.pulled.deleted += stored.deleted
+        self.pulled.received += incoming.received
+        self.pulled.set_aside += incoming.set_aside
 
     async def _hold_lease(self) -> None:
         held = await self._database.rows(
@@ -320,49 +237,12 @@ class Puller:
         return kept + await self._read(sorted(set(again)))
 
     async def _read(self, ids: list[str]) -> list[Change]:
-        result: list[Change] = []
-        size = self._capabilities.read_batch
-        for start in range(0, len(ids), size):
-            part = ids[start : start + size]
-            found = await self._source.system.connector.read(self._source.entity, self._source.scope, part)
-            for record, row in zip(part, found, strict=True):
-                if row is None:
-                    result.append(Change(kind=ChangeKind.DELETE, id=record))
-                else:
-                    result.append(
-                        Change(
-                            kind=ChangeKind.UPSERT,
-                            id=record,
-                            document=row.document,
-                            etag=row.etag,
-                            order=row.order,
-                        )
-                    )
-        return result
-
-    def _check(self, news: list[Row]) -> None:
-        """Only new or changed rows meet the contract; a row that breaks it is set aside with the reason."""
-        for index, violations in self._source.contract.check([row.doc for row in news]).items():
-            if news[index].bad_code is not None:
-                continue
-            first = violations[0]
-            news[index].bad_code = ContractError.code
-            news[index].bad_error = (
-                f"Field {first.field!r} of {self._source.system.name}/{self._source.entity}: {first.reason}"
-                + (f" (and {len(violations) - 1} more)" if len(violations) > 1 else "")
-                + ". Correct the record in the source, or refresh the schema if the source changed it."
-            )
-
-    def _fault_row(self, record: str, error: IpaasError, number: int) -> Row:
-        return Row(
-            id=record,
-            doc={},
-            hash=content_hash(error.message.encode()).hex(),
-            etag=None,
-            ord=number,
-            bad_code=error.code,
-            bad_error=error.message,
-        )
+        size = max(1, self._capabilities.read_batch)
+        return [
+            change
+            for start in range(0, len(ids), size)
+            for change in await read_by_id(self._source, ids[start : start + size])
+        ]
 
     async def _bury_missing(self, scan: int) -> None:
         """Records that the complete listing did not hold, and that a read by id cannot find either, are gone."""
@@ -385,42 +265,11 @@ class Puller:
         (number,) = await self._database.rows("read_number_next")
         changes = await self._read(missing)
         await self._hold_lease()
-        gone = [change for change in changes if change.kind is ChangeKind.DELETE]
-        base = {**self._key, "trace_id": self._trace_id, "lane": int(self._lane), "read_number": number[0]}
-        if gone:
-            buried = encode(
-                [{"id": change.id, "ord": self._tombstone_order(change, number[0])} for change in gone]
-            ).decode()
-
-            async def bury(connection: AsyncConnection) -> int:
-                await self._check_flows(connection)
-                targets = encode(self._source.targets).decode()
-                result = await connection.execute(
-                    query("tombstones_store"), {**base, "targets": targets, "rows": buried}
-                )
-                return int(result.one().news)
-
-            self.pulled.deleted += await self._with_flows(bury)
-        back = prepare(changes, number[0], self._volatile, self._secret)
-        news = await changed_rows(self._database, self._source, back, ordered=self._ordered)
-        self._check(news)
-        if news:
-
-            async def store(connection: AsyncConnection) -> int:
-                await self._check_flows(connection)
-                targets = encode(self._source.targets).decode()
-                result = await connection.execute(
-                    query("page_store"),
-                    {**base, "targets": targets, "run": self._run, "rows": encode(news).decode()},
-                )
-                return int(result.one().news)
-
-            self.pulled.changed += await self._with_flows(store)
-
-    def _tombstone_order(self, change: Change, number: int) -> int | None:
-        if change.order is not None:
-            return change.order
-        return None if self._ordered else number
+        incoming = self._storing.prepare(changes, [], int(number[0]))
+        await self._storing.sift(incoming)
+        stored = await self._storing.commit(lambda connection: self._storing.write(connection, incoming))
+        self.pulled.deleted += stored.deleted
+        self.pulled.changed += stored.changed
 
     def _lost(self) -> LeaseLostError:
         return LeaseLostError(

@@ -13,7 +13,7 @@ import msgspec
 from ipaas_assets.sync.engine import ActiveFlow, Engine, flow_targets
 from ipaas_assets.sync.lookup import References
 from ipaas_assets.sync.mapping import map_batch
-from ipaas_assets.sync.model import OutcomeName, TargetWork
+from ipaas_assets.sync.model import Lane, OutcomeName, TargetWork
 from ipaas_assets.sync.plan import Seen, decide
 from ipaas_resources.core.errors import DatabaseUnavailableError, IpaasError
 from ipaas_resources.core.values import decode, encode
@@ -158,6 +158,9 @@ async def raise_pending(
 
 async def _raise(engine: Engine, flow: ActiveFlow, how: Remap) -> int:
     await drop_orphans(engine, flow)
+    highest = Lane[flow.compiled.flow.lane.upper()]
+    if highest is not Lane.REALTIME:
+        await engine.database.rows("lanes_lower", flow=flow.name, lane=int(highest))
     # Before the comparison: a write under way would be compared by the link as it was, and settled after that.
     await engine.database.rows(
         "raise_queued", flow=flow.name, targets=list(flow.compiled.targets), given_up=how != "none"

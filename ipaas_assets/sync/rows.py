@@ -43,6 +43,8 @@ class Row(msgspec.Struct, kw_only=True, omit_defaults=True):
     ord: int
     bad_code: str | None = None
     bad_error: str | None = None
+    #: The trace ids of the events that led to it; None: the one of the page.
+    traces: list[str] | None = None
 
 
 def prepare(

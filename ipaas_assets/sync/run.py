@@ -14,7 +14,10 @@ import msgspec
 
 from ipaas_assets.sync.drain import Drain
 from ipaas_assets.sync.engine import ActiveFlow, Engine
+from ipaas_assets.sync.hints import HintsRead, read_hints, split
+from ipaas_assets.sync.holding import Held, stopped
 from ipaas_assets.sync.model import Counts, Lane, Mode, TargetWork
+from ipaas_assets.sync.polling import pull_that_counts
 from ipaas_assets.sync.pull import Pulled, Puller
 from ipaas_assets.sync.remap import drop_orphans, raise_all, raise_pending
 from ipaas_resources.core.errors import ConfigurationError, IpaasError, LeaseLostError, RetryError, StopError
@@ -29,6 +32,10 @@ _PULLS_AT_ONCE = 2
 #: Seconds between looks at the queue while others work on it.
 _IDLE = 0.2
 
+
+#: Groups of deliveries that a run splits, and records that webhooks told of which it reads; the next run goes on.
+_SPLITS = 40
+_HINTS = 5000
 
 #: Reasons for records that are left, at the end of a run.
 _REASONS_SHOWN = 5
@@ -67,9 +74,13 @@ class FlowRun:
         lane: Lane = Lane.BATCH,
         pull: bool = True,
         targets: list[str] | None = None,
+        ignore_window: bool = False,
         progress: Progress | None = None,
     ) -> None:
+        """`ignore_window`: write also while the flow's window is closed."""
         self._engine = engine
+        self._ignore_window = ignore_window
+        self._held: dict[str, Held] = {}  # targets that this run does not write (any more)
         self._flow: ActiveFlow = engine.flow(flow)
         self._mode = mode
         self._lane = lane
@@ -77,9 +88,11 @@ class FlowRun:
         self._targets = targets
         self._progress = progress
         self._pulled: dict[str, Pulled] = {}
+        self._hints = HintsRead()
         self._pulling = asyncio.Event()  # set: the pull has ended
         self._wake = asyncio.Event()
         self._done: Counter[str] = Counter()  # items worked off, by target
+        self._open: dict[str, str] = {}  # systems that are left alone now, and why
 
     async def run(self) -> RunResult:
         """Do the work. A failure that ends the run is in the result as a sentence, beside what was done before it."""
@@ -120,16 +133,26 @@ class FlowRun:
             counts.reads = engine.calls["read"] - calls.get("read", 0)
             counts.writes = engine.calls["write"] - calls.get("write", 0)
             counts.seconds = engine.clock.monotonic() - started
-            counts.received = sum(pulled.received for pulled in self._pulled.values())
-            counts.changed = sum(pulled.changed for pulled in self._pulled.values())
+            counts.received = self._hints.read + sum(pulled.received for pulled in self._pulled.values())
+            counts.changed = self._hints.changed + sum(pulled.changed for pulled in self._pulled.values())
             result.warnings += [pulled.warning for pulled in self._pulled.values() if pulled.warning]
+            if self._hints.retried:
+                result.warnings.append(
+                    f"{self._hints.retried} records that webhooks told of are read later: {self._hints.error}"
+                )
+            waiting: Counter[str] = Counter()
             for row in await self._left():
                 if row.state in {"due", "parked"}:
                     result.pending += row.items
+                    waiting[row.target] += row.items
                 elif row.state == "dead":
                     result.dead += row.items
                 else:
                     result.review += row.items
+            result.warnings += [
+                f"{target} is held {held.words}: {waiting[target]} records wait"
+                for target, held in self._held.items()
+            ]
             await self._explain(result)
             await engine.database.rows(
                 "run_end", run=run, counts=encode(counts).decode(), error=result.error or None
@@ -154,6 +177,9 @@ class FlowRun:
             result.warnings.append(f"{row.items} {_LEFT[row.state]}: {row.error}")
             if row.state == "due":
                 result.retrying = result.retrying or row.error
+        if result.pending:
+            result.warnings += self._open.values()
+            result.retrying = result.retrying or next(iter(self._open.values()), "")
         (held,) = await self._engine.database.rows("queue_held", flow=self._flow.name)
         if held.items:
             result.warnings.append(
@@ -166,7 +192,7 @@ class FlowRun:
             for work in await self._engine.works(self._flow)
             if self._targets is None or work.queue.target in self._targets
         ]
-        self._refuse_paused(works)
+        await self._refuse_paused(works)
         await raise_pending(self._engine, self._flow.name)
         if self._mode == "replan":
             await self._replan(trace_id)
@@ -180,6 +206,7 @@ class FlowRun:
 
         async def pulls() -> None:
             try:
+                await guarded(self._take_deliveries(trace_id, run))
                 if self._pull:
                     await self._pull_all(trace_id, run, errors, drain.counts)
             finally:
@@ -200,19 +227,54 @@ class FlowRun:
             result.error = first.message
             result.retryable = not isinstance(first, StopError)
 
-    def _refuse_paused(self, works: list[TargetWork]) -> None:
-        source = self._engine.system(self._flow.compiled.flow.source.system)
-        for system in [source, *(work.system for work in works)]:
-            if system.paused:
-                raise ConfigurationError(
-                    f"System {system.name!r} is paused, so flow {self._flow.name!r} does not run. "
-                    f"Resume it with `ipaas systems resume {system.name}`."
-                )
+    async def _refuse_paused(self, works: list[TargetWork]) -> None:
+        """A run that could not read, or has no target to write, says so at once; others leave out what is paused."""
+        paused = (await stopped(self._engine.database)).paused
+        source = self._flow.compiled.flow.source.system
+        aimed = [work.system.name for work in works]
+        if source in paused:
+            stop = source
+        elif aimed and paused.issuperset(aimed):
+            stop = aimed[0]
+        else:
+            return
+        raise ConfigurationError(
+            f"System {stop!r} is paused, so flow {self._flow.name!r} does not run. "
+            f"Resume it with `ipaas systems resume {stop}`."
+        )
+
+    async def _is_held(self, work: TargetWork) -> bool:
+        """Asked before each batch: a window may close, and a person may pause a system, while the run goes on."""
+        now = await stopped(self._engine.database)
+        held = now.holds(self._flow.compiled.flow, [work.queue.target]).get(work.queue.target)
+        if held is None or (held.reason == "window" and self._ignore_window):
+            return False
+        if held.reason == "disabled":  # the drain finds that out itself, under the flow's lock
+            return False
+        self._held[work.queue.target] = held
+        return True
 
     async def _replan(self, trace_id: str) -> None:
         await raise_all(self._engine, self._flow, trace_id, self._targets)
 
     # --- pull ------------------------------------------------------------------------------------------------------
+
+    async def _take_deliveries(self, trace_id: str, run: int) -> None:
+        """What webhooks told of the source is read, so that runs alone deliver it where no live worker is there."""
+        flow = self._flow.compiled.flow
+        if not flow.trigger.webhook:
+            return
+        for _ in range(_SPLITS):
+            if not (await split(self._engine.database)).received:
+                break
+        self._hints = await read_hints(
+            self._engine,
+            system=flow.source.system,
+            entity=flow.source.entity,
+            most=_HINTS,
+            trace_id=trace_id,
+            run=run,
+        )
 
     async def _pull_all(self, trace_id: str, run: int, errors: list[IpaasError], counts: Counts) -> None:
         source = self._flow.compiled.flow.source
@@ -244,7 +306,14 @@ class FlowRun:
             refresh=lambda: self._engine.fresh_source(source.system, source.entity, scope),
         )
         self._pulled[scope] = puller.pulled
-        await puller.run(full=self._mode == "full")
+        await pull_that_counts(
+            self._engine,
+            puller,
+            system=source.system,
+            entity=source.entity,
+            scope=scope,
+            full=self._mode == "full",
+        )
 
     async def _on_page(self, _pulled: Pulled) -> None:
         self._wake.set()
@@ -259,13 +328,10 @@ class FlowRun:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            try:
-                done = await drain.one_batch(work)
-            except LeaseLostError as error:
-                if error.code == "flow_switched":
-                    return
-                log.warning(error.message)
-                continue
+            left_alone = await self._left_alone(work)
+            done = 0 if left_alone else await self._one_batch(drain, work)
+            if done is None:
+                return
             if done:
                 waited = 0.0
                 self._done[work.queue.target] += done
@@ -278,11 +344,34 @@ class FlowRun:
                     await asyncio.wait_for(self._wake.wait(), timeout=_IDLE)
                 continue
             pause = await self._next_due(work)
+            if pause is not None:
+                pause = max(pause, left_alone)
             if pause is None or waited + pause > self._engine.options.patience:
                 return
             pause = max(pause, 0.02)
             waited += pause
             await self._engine.clock.sleep(pause)
+
+    async def _one_batch(self, drain: Drain, work: TargetWork) -> int | None:
+        """How many items a batch held; None: this run has nothing more to do with the target."""
+        if await self._is_held(work):
+            return None
+        try:
+            return await drain.one_batch(work)
+        except LeaseLostError as error:
+            if error.code == "flow_switched":
+                return None
+            log.warning(error.message)
+            return 0
+
+    async def _left_alone(self, work: TargetWork) -> float:
+        """Seconds for which the target's circuit breaker lets nothing through: then nothing is claimed either."""
+        state = await self._engine.breakers.look(work.system.name)
+        if state is None or not state.left:
+            self._open.pop(work.system.name, None)
+            return 0.0
+        self._open[work.system.name] = state.sentence()
+        return state.left
 
     def _enough(self, work: TargetWork) -> bool:
         """While the pull goes on, only full batches are worked on: small ones would waste the system's budget of calls.
@@ -309,11 +398,19 @@ async def run_flow(
     lane: Lane = Lane.BATCH,
     pull: bool = True,
     targets: list[str] | None = None,
+    ignore_window: bool = False,
     progress: Progress | None = None,
 ) -> RunResult:
     """Run one flow to the end. Raises ConfigurationError for an unknown, disabled or paused one."""
     return await FlowRun(
-        engine, flow, mode=mode, lane=lane, pull=pull, targets=targets, progress=progress
+        engine,
+        flow,
+        mode=mode,
+        lane=lane,
+        pull=pull,
+        targets=targets,
+        ignore_window=ignore_window,
+        progress=progress,
     ).run()
 
 
@@ -341,7 +438,9 @@ async def pull_entity(
         )
         pulled[scope] = puller.pulled
         try:
-            await puller.run(full=mode == "full")
+            await pull_that_counts(
+                engine, puller, system=system, entity=entity, scope=scope, full=mode == "full"
+            )
         except (RetryError, StopError) as error:
             failed.append(error)
     if failed:

@@ -6,16 +6,20 @@ from typing import Any
 
 from ipaas_assets.sync.model import Decision, Options, OutcomeName, TargetWork
 from ipaas_assets.sync.plan_lines import lines_by_key
+from ipaas_assets.sync.waiting import Wait, missing_key
 from ipaas_resources.core.clock import Ids
-from ipaas_resources.core.errors import IpaasError, RetryError
+from ipaas_resources.core.errors import CircuitOpenError, IpaasError, RetryError, ThrottledError
 from ipaas_resources.core.records import Operation, OperationKind, Outcome, WriteResult
 from ipaas_resources.core.values import Document
-from ipaas_resources.store.queue import Claimed, Link, Settlement
+from ipaas_resources.store.queue import Claimed, Link, ParkedItem, Settlement
 
 #: Seconds between attempts after a failure that may pass, by attempt.
 _BACKOFF = (1.0, 4.0, 16.0, 60.0, 300.0)
-#: Longest time that a parked item sleeps without being woken.
+#: Shortest and longest time that a parked item sleeps without being woken: as long again as it has waited.
+_PARKED_LEAST = 2.0
 _PARKED_MOST = 60.0
+#: Longest time that an item waits because its system is left alone.
+_CIRCUIT_MOST = 30.0
 
 
 #: Outcomes after which the link says what the target holds.
@@ -46,9 +50,10 @@ class Settling:
         decision: Decision,
         result: WriteResult | None,
         intent: int,
+        before: ParkedItem | None = None,
     ) -> tuple[Settlement, OutcomeName]:
-        """The row that settles an item, and the outcome to count."""
-        settlement, outcome = self._of(work, item, decision, result, intent)
+        """The row that settles an item, and the outcome to count. `before`: what it waited for until now."""
+        settlement, outcome = self._of(work, item, decision, result, intent, before)
         if not settlement.done and outcome not in RECONCILED:
             # Nothing was learned for the link: what had to be looked up still has to be.
             settlement.verify = settlement.verify or item.verify_target
@@ -56,7 +61,13 @@ class Settling:
         return settlement, outcome
 
     def _of(
-        self, work: TargetWork, item: Claimed, decision: Decision, result: WriteResult | None, intent: int
+        self,
+        work: TargetWork,
+        item: Claimed,
+        decision: Decision,
+        result: WriteResult | None,
+        intent: int,
+        before: ParkedItem | None,
     ) -> tuple[Settlement, OutcomeName]:
         base = Settlement(scope=item.scope, record=item.record, generation=item.generation, done=True)
         if (
@@ -68,7 +79,7 @@ class Settling:
                 and decision.operation.kind is OperationKind.DELETE
             )
         ):
-            return self._applied(work, item, decision, result, base)
+            return self._applied(work, item, decision, result, base, before)
         late = decision.operation is not None and write_may_arrive_late(work, decision.operation)
         return self._not_applied(work, item, result, base, intent, may_arrive_late=late)
 
@@ -79,6 +90,7 @@ class Settling:
         decision: Decision,
         result: WriteResult | None,
         base: Settlement,
+        before: ParkedItem | None,
     ) -> tuple[Settlement, OutcomeName]:
         outcome = decision.outcome
         base.outcome = outcome.value
@@ -96,11 +108,28 @@ class Settling:
             base.done, base.state, base.charge = False, OutcomeName.REVIEW.value, True
             base.error_code, base.error = decision.ask.code, decision.ask.message
         elif decision.keep_parked is not None:
-            base.done, base.state, base.waits_for, base.charge = False, "parked", decision.keep_parked, True
-            base.due_in = min(_PARKED_MOST, 2.0 ** min(item.attempts, 6)) * (0.75 + 0.5 * self._ids.random())
-            base.error_code = base.error_code or "unresolved_reference"
-            if outcome is OutcomeName.PARKED and item.attempts > 1:
-                base.outcome = None  # it was told once that the item waits
+            wait = Wait(work, decision.keep_parked, missing_key(item, decision.keep_parked), before)
+            return self._waits(base, outcome, wait)
+        return base, outcome
+
+    def _waits(self, base: Settlement, outcome: OutcomeName, wait: Wait) -> tuple[Settlement, OutcomeName]:
+        """The item stays for a link that is missing: by itself for a while, then a person is asked."""
+        base.done, base.waits_for, base.waits_key, base.wait_began = False, wait.link, wait.key, wait.began
+        too_long = wait.too_long(self._options.park_limit)
+        if too_long is not None:
+            base.state, base.charge = OutcomeName.REVIEW.value, True
+            base.error_code, base.error = too_long.code, too_long.message
+            if outcome is not OutcomeName.PARKED:
+                return base, outcome
+            base.outcome = OutcomeName.REVIEW.value
+            return base, OutcomeName.REVIEW
+        # Waiting is no failure: charged, its attempts would be used up when the first write of it meets a busy system.
+        base.state, base.charge = "parked", False
+        asleep = min(_PARKED_MOST, max(_PARKED_LEAST, wait.seconds))
+        base.due_in = asleep * (0.75 + 0.5 * self._ids.random())
+        base.error_code = base.error_code or "unresolved_reference"
+        if outcome is OutcomeName.PARKED and not wait.began:
+            base.outcome = None  # it was told once that the item waits
         return base, outcome
 
     @staticmethod
@@ -148,7 +177,8 @@ class Settling:
         error = result.error or IpaasError(f"{work.system.name} did not accept the record.")
         base.done, base.charge = False, True
         base.state = "due"
-        base.outcome = OutcomeName.RETRY.value
+        # That a system is left alone is no event in the life of a record.
+        base.outcome = None if isinstance(error, CircuitOpenError) else OutcomeName.RETRY.value
         base.error_code, base.error = error.code, error.message
         if result.progress and item.link is not None:
             base.link, base.progress, base.etag = item.link.state, result.progress, item.link.etag
@@ -177,9 +207,8 @@ class Settling:
             case Outcome.STOP:
                 base.charge, base.due_in = False, 60.0
             case _:
-                asked = error.retry_after if isinstance(error, RetryError) else None
-                base.due_in = asked if asked is not None else self.backoff(item.attempts)
-                base.charge = error.code != "throttled"
+                base.due_in = self.wait(error, item.attempts)
+                base.charge = was_tried(error)
         if (
             item.attempts >= self._options.max_attempts
             and base.charge
@@ -190,9 +219,22 @@ class Settling:
             return base, OutcomeName.DEAD
         return base, OutcomeName.RETRY
 
+    def wait(self, error: IpaasError, attempts: int) -> float:
+        """Seconds until an item is due again whose attempt ended in an error that may pass."""
+        asked = error.retry_after if isinstance(error, RetryError) else None
+        if asked is None:
+            return self.backoff(attempts)
+        # Claims look at the breaker themselves: an item must not wait on when it was closed by hand.
+        return min(asked, _CIRCUIT_MOST) if isinstance(error, CircuitOpenError) else asked
+
     def backoff(self, attempts: int) -> float:
         seconds = _BACKOFF[min(max(attempts, 1), len(_BACKOFF)) - 1]
         return seconds * (0.75 + 0.5 * self._ids.random())
+
+
+def was_tried(error: IpaasError) -> bool:
+    """Whether an attempt that ended so counts: not when the system's budget or its circuit breaker let nothing through."""
+    return not isinstance(error, ThrottledError | CircuitOpenError)
 
 
 def write_may_arrive_late(work: TargetWork, operation: Operation) -> bool:

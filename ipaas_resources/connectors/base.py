@@ -11,8 +11,9 @@ from typing import Any, Literal, Protocol
 
 import httpx
 import msgspec
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from ipaas_resources.core.breaker import AlwaysClosed, Breaker, BreakerPolicy
 from ipaas_resources.core.clock import Clock, Ids
 from ipaas_resources.core.limits import LimitPolicy, Limits
 from ipaas_resources.core.records import (
@@ -58,6 +59,23 @@ class EntityCapabilities(BaseModel):
     reactivate: Mapping[str, Any] = {}
 
 
+class WebhooksModel(BaseModel):
+    """What `manifest.yaml` says of deliveries that the product sends; see connectors/subscribing.py."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: True: the platform subscribes over the product's API. False: a person enters the URL in the product.
+    automatic: bool
+    #: How a delivery proves itself, one of the receiver's `proofs`; the first choice where there are several.
+    proof: str
+    #: Seconds that a subscription lives at the product; None: until it is deleted.
+    lifetime: float | None = None
+    #: Most subscriptions that the product takes in all, foreign ones included; None: no bound is known.
+    most: int | None = None
+    #: Where in the product a person enters the URL and the secret, and what to choose there. Sentences.
+    by_hand: str = ""
+
+
 class Manifest(BaseModel):
     """`manifest.yaml` of a connector's folder."""
 
@@ -72,6 +90,8 @@ class Manifest(BaseModel):
     max_server_time: float = 120
     #: Seconds until a created record can be found by a query.
     search_lag: float = 0
+    #: None: the product sends no deliveries that we take.
+    webhooks: WebhooksModel | None = None
     #: What one credential may do; a system document may lower it or, told so by the vendor, raise it.
     limits: LimitPolicyModel
     #: Capabilities of every entity, then per entity.
@@ -101,6 +121,19 @@ class LimitPolicyModel(BaseModel):
         return LimitPolicy(requests=self.requests, window=self.window, concurrency=self.concurrency)
 
 
+class BreakerPolicyModel(BaseModel):
+    """`breaker:` of a system document: when the system is left alone, and for how long."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    failures: int = Field(default=5, ge=1, le=1000)  # in a row
+    seconds: float = Field(default=300.0, gt=0, le=86_400)
+
+    def policy(self) -> BreakerPolicy:
+        """The form that the store works with."""
+        return BreakerPolicy(failures=self.failures, seconds=self.seconds)
+
+
 Manifest.model_rebuild()
 
 
@@ -111,6 +144,8 @@ class Environment(msgspec.Struct, kw_only=True):
     clock: Clock
     ids: Ids
     limits: Limits
+    #: Of the system; tests of other things have one that never opens.
+    breaker: Breaker = msgspec.field(default_factory=AlwaysClosed)
     #: Resolves a secret reference of the system document (`client_secret`) to its value, at each use.
     secret: Callable[[str], str]
     #: Makes the HTTP transport; tests hand in one that speaks to a fake. None: the real one.
@@ -240,6 +275,7 @@ class SystemDocument(BaseModel):
     secrets: dict[str, str] = {}  # name -> reference: env:NAME or file:PATH
     scopes: dict[str, str] = {}  # our short name -> the product's name or id of the company, division, tenant
     limits: LimitPolicyModel | None = None
+    breaker: BreakerPolicyModel | None = None  # None: after 5 failures in a row for 300 s
     enabled: bool = True
     #: PEM file of a private certificate authority that the system's hosts use, beside the public ones.
     ca_file: str | None = None
@@ -275,4 +311,5 @@ __all__ = [
     "Manifest",
     "SupportsFiles",
     "SystemDocument",
+    "WebhooksModel",
 ]

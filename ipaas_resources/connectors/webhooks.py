@@ -55,6 +55,45 @@ class Proven(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
 
 
+class Pointer(msgspec.Struct, frozen=True, kw_only=True):
+    """Something to read: one record, or an entity."""
+
+    #: Our name of the entity; '' where the delivery names a `table` that only the open connector can translate.
+    entity: str = ""
+    #: The product's name of the entity, as the connector's `entity_of` takes it.
+    table: str = ""
+    #: Our id of the record, exactly as the connector's reads give it; None: the changes of the whole entity.
+    record: str | None = None
+    #: The product's id of the company or division, as the connector's `scope_of` takes it; '' where it names none.
+    company: str = ""
+    #: With no record: read all of the entity, not only what changed.
+    full: bool = False
+
+
+class Pointers(msgspec.Struct, frozen=True, kw_only=True):
+    """What a proven delivery points to."""
+
+    pointers: tuple[Pointer, ...] = ()
+    #: What of it was not understood, one sentence without a value of it; '': all was. The delivery is kept for a person.
+    unclear: str = ""
+
+
+class KnowsTables(Protocol):
+    """A connector whose deliveries name tables by the product's own names."""
+
+    async def entity_of(self, table: str) -> str | None:
+        """Our entity of the product's table; None when the product has none of that name."""
+        ...
+
+
+class KnowsCompanies(Protocol):
+    """A connector whose deliveries name companies or divisions by the product's own ids."""
+
+    async def scope_of(self, company: str) -> str | None:
+        """Our scope of the product's company; None when the system document names none for it."""
+        ...
+
+
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
     """The status for each end of a delivery: what a sender does with a status differs from product to product.
 
@@ -93,6 +132,13 @@ class Receiver(Protocol):
 
         Raises:
             NotProvenError: nothing proves it.
+        """
+        ...
+
+    def hints(self, body: bytes, headers: Mapping[str, str]) -> Pointers:
+        """What a delivery that was proven points to, with the headers that `prove` kept. Pure; raises nothing.
+
+        A payload names what to read and never where: no address in it is ever followed.
         """
         ...
 
@@ -143,7 +189,11 @@ def delivery_key(*parts: str) -> bytes:
 __all__ = [
     "KEY_SIZE",
     "Answers",
+    "KnowsCompanies",
+    "KnowsTables",
     "NotProvenError",
+    "Pointer",
+    "Pointers",
     "Proven",
     "Receiver",
     "Request",

@@ -55,21 +55,33 @@ class Rig:
     """Products, engine and database of one test."""
 
     def __init__(
-        self, database: Database, url: str, products: dict[str, Product], options: Options, seed: int
+        self,
+        database: Database,
+        url: str,
+        app_url: str,
+        products: dict[str, Product],
+        options: Options,
+        seed: int,
     ) -> None:
         self.database = database
         self.url = url
+        self.app_url = app_url
         self.products = products
         self.options = options
         self._ids = SeededIds(seed)
         self.engine: Engine = None  # type: ignore[assignment]
 
-    async def open(self) -> Engine:
-        """A new engine, as a restarted process would open it."""
+    def new_engine(self) -> Engine:
+        """A new engine that has read nothing yet."""
         engine = _Engine(
             self.database, clock=SystemClock(), ids=self._ids, options=self.options, limits=Unlimited()
         )
         engine.products = self.products
+        return engine
+
+    async def open(self) -> Engine:
+        """A new engine, as a restarted process would open it."""
+        engine = self.new_engine()
         await engine.load()
         self.engine = engine
         return engine
@@ -145,7 +157,9 @@ async def rig(
     """A rig over a fresh database; the flow `people` copies erp to crm."""
     database = Database(urls.app)
     products = {"erp": source or Product(), "crm": target or Product()}
-    made = Rig(database, urls.owner, products, Options(**{"patience": 0.0, "batch": 5, **options}), seed)
+    made = Rig(
+        database, urls.owner, urls.app, products, Options(**{"patience": 0.0, "batch": 5, **options}), seed
+    )
     try:
         await registry.save_systems(
             database,
