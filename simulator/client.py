@@ -6,8 +6,9 @@ Whatever is done here is done past the platform and enters no ledger: it is what
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -149,6 +150,48 @@ class SimulatorClient:
     def reset(self, system: System) -> None:
         """Forget ledger, counts and faults; records stay."""
         self._call(system, "POST", "reset")
+
+    # Webhooks ----------------------------------------------------------------------------------------------------
+
+    def add_hook(self, url: str, secret: str, entities: Collection[str] = ()) -> int:
+        """At the lab's screen: tell of every change, or of those of some entities, at this URL; the hook's number."""
+        body = {"url": url, "secret": secret, "entities": list(entities)}
+        number: int = self._call("cal", "POST", "hooks", body=body)["hook"]
+        return number
+
+    def remove_hook(self, number: int) -> None:
+        """At the lab's screen: tell nothing there any more."""
+        self._call("cal", "DELETE", "hooks", {"hook": str(number)})
+
+    def webhook_secret(self, system: System) -> str:
+        """The secret that the system's document refers to."""
+        return Path(self.ready.secrets[f"{system}_webhook_secret"].removeprefix("file:")).read_text("utf-8")
+
+    def subscriptions(self, system: Literal["bc", "crm"]) -> list[dict[str, Any]]:
+        """What is subscribed there, with `id`, `url` (without its key) and `resource`."""
+        found: list[dict[str, Any]] = self._call(system, "GET", "subscriptions")["subscriptions"]
+        return found
+
+    def drop_subscription(self, system: Literal["bc", "crm"], identifier: str) -> None:
+        """Somebody there deletes a subscription behind our back."""
+        self._call(system, "DELETE", "subscriptions", {"id": identifier})
+
+    def set_notification_delay(self, system: Literal["bc", "crm"], seconds: float) -> None:
+        """How long the product waits before it tells of a change (Business Central: 30 s unless changed)."""
+        self._call(system, "POST", "notifications", body={"delay": seconds})
+
+    def mischief(self, system: System, *, duplicate: float = 0, shuffle: float = 0, drop: float = 0) -> None:
+        """What happens to deliveries from now on: shares sent twice or lost, seconds that they are held back at random."""
+        self._call(
+            system, "POST", "mischief", body={"duplicate": duplicate, "shuffle": shuffle, "drop": drop}
+        )
+
+    def deliveries(self, system: System, since: int = 0) -> list[dict[str, Any]]:
+        """The attempts to deliver with a greater number, oldest first; fields as in faking/ledger.py."""
+        found: list[dict[str, Any]] = self._call(system, "GET", "deliveries", {"since": str(since)})[
+            "entries"
+        ]
+        return found
 
     # How ---------------------------------------------------------------------------------------------------------
 

@@ -38,11 +38,13 @@ class Urls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Secrets(msgspec.Struct, frozen=True, kw_only=True):
-    """What the platform needs to sign in."""
+    """What the platform needs to sign in, and to know who sends."""
 
     bc_client_secret: str
     crm_client_secret: str
     cal_api_token: str
+    bc_webhook_secret: str
+    crm_webhook_secret: str
     cal_webhook_secret: str
 
 
@@ -79,7 +81,10 @@ def system_documents(
                 "client_id": BC_CLIENT,
                 **login,
             },
-            secrets={"client_secret": references["bc_client_secret"]},
+            secrets={
+                "client_secret": references["bc_client_secret"],
+                "webhook": references["bc_webhook_secret"],
+            },
             scopes={company.scope: company.name for company in companies},
             ca_file=authority,
         ),
@@ -88,7 +93,10 @@ def system_documents(
             connector="dataverse",
             title="Dynamics 365 Sales (simulated)",
             settings={"url": urls.crm, "client_id": CRM_CLIENT, **login},
-            secrets={"client_secret": references["crm_client_secret"]},
+            secrets={
+                "client_secret": references["crm_client_secret"],
+                "webhook": references["crm_webhook_secret"],
+            },
             ca_file=authority,
         ),
         "cal": SystemDocument(
@@ -98,7 +106,7 @@ def system_documents(
             settings={"url": urls.cal},
             secrets={
                 "api_token": references["cal_api_token"],
-                "webhook_secret": references["cal_webhook_secret"],
+                "webhook": references["cal_webhook_secret"],
             },
             limits=CAL_LIMITS,
             timezone=LAB_ZONE,

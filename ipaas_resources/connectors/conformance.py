@@ -29,6 +29,7 @@ from ipaas_resources.connectors.conforming.files import FileTests  # noqa: E402 
 from ipaas_resources.connectors.conforming.reading import ReadingTests  # noqa: E402 - the same
 from ipaas_resources.connectors.conforming.rig import LONG_AGO, MemoryLimits, Rig, Scan  # noqa: E402 - the same
 from ipaas_resources.connectors.conforming.secrecy import SecrecyTests  # noqa: E402 - the same
+from ipaas_resources.connectors.conforming.subscribing import SubscribingTests  # noqa: E402 - the same
 from ipaas_resources.connectors.conforming.texts import ValueTests  # noqa: E402 - the same
 from ipaas_resources.connectors.conforming.writing import WritingTests  # noqa: E402 - the same
 
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 
-class ConnectorConformance(ReadingTests, WritingTests, ValueTests, FailingTests, SecrecyTests, FileTests):
+class ConnectorConformance(
+    ReadingTests, WritingTests, ValueTests, FailingTests, SecrecyTests, FileTests, SubscribingTests
+):
     """All conformance tests; a subclass names its case."""
 
     case: ClassVar[ConformanceCase]

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from ipaas_resources.connectors.faking.control import PREFIX, control
+from ipaas_resources.connectors.faking.control import PREFIX, ProductControl, control
 from ipaas_resources.connectors.faking.faults import Fault
-from ipaas_resources.connectors.faking.ledger import Effect, Ledger, LedgerEntry
+from ipaas_resources.connectors.faking.ledger import DeliveryEntry, Effect, Ledger, LedgerEntry
+from ipaas_resources.connectors.faking.sending import Mailroom
 from ipaas_resources.connectors.faking.transport import InProcessTransport, asgi, serve
 from ipaas_resources.connectors.faking.wire import (
     AbortError,
@@ -49,6 +50,8 @@ class FakeApp:
         self.clock: Clock = clock or SystemClock()
         self.ids: Ids = ids or SeededIds(0)
         self.ledger = Ledger()
+        #: Sends what the product tells others (webhooks).
+        self.mailroom = Mailroom(self.clock, self.ids, self.ledger)
         self.faults: list[Fault] = []
         self.latency = 0.0  # seconds added to each answer
         self.search_lag = 0.0  # seconds until a created record is found by a query, see Recent
@@ -98,6 +101,10 @@ class FakeApp:
     def sim_remove(self, entity: str, scope: str, identifier: str) -> None:
         """Delete a record by hand. KeyError when it is not there."""
         raise NotImplementedError("this fake deletes no records by hand")
+
+    def sim_controls(self) -> Mapping[tuple[str, str], ProductControl]:
+        """Control endpoints of this product alone, by method and name: what people do at its screens."""
+        return {}
 
     # What tests and the simulator use ----------------------------------------------------------------------------
 
@@ -153,6 +160,7 @@ class FakeApp:
             return reply
         finally:
             self.in_flight -= 1
+            entry.done = self.clock.monotonic()
             entry.received = request.received
             self.ledger.add(entry)
 
@@ -319,6 +327,7 @@ Handler = Callable[[Request], Awaitable[Reply]]
 
 __all__ = [
     "AbortError",
+    "DeliveryEntry",
     "DropError",
     "Effect",
     "FakeApp",

@@ -33,3 +33,31 @@ def test_an_empty_secret_matches_nothing_and_derives_nothing():
 
 def test_the_parts_of_a_key_do_not_run_together():
     assert delivery_key("ab", "c") != delivery_key("a", "bc")
+
+
+@pytest.mark.parametrize("connector", registry.names())
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"5",
+        b"{}",
+        b'{"value": [[]]}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"event": []}',
+    ],
+)
+def test_a_proven_body_that_makes_no_sense_is_unclear_and_raises_nothing(connector, body):
+    found = receiver(connector).hints(body, {})
+    assert found.pointers == ()
+    assert found.unclear
+
+
+@pytest.mark.parametrize("connector", registry.names())
+def test_what_is_unclear_is_told_without_a_value_of_the_body(connector):
+    body = b'{"value": [{"resource": "canary-71"}], "event": "canary-71.x", "data": {}, "PrimaryEntityName": "Canary-71"}'
+    assert "anary" not in receiver(connector).hints(body, {}).unclear

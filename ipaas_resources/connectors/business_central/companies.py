@@ -51,6 +51,17 @@ class Companies:
             await self.resolve()
         return self._known[scope]
 
+    async def scope_of(self, company: str) -> str | None:
+        """Our scope of a company's id; None when no scope names it.
+
+        Raises:
+            ConfigurationError: the environment has no such company for one of the scopes.
+        """
+        if not self._known:
+            await self.resolve()
+        wanted = company.lower()
+        return next((scope for scope, known in self._known.items() if known.id == wanted), None)
+
     async def resolve(self, *, again: bool = False) -> None:
         """Read the companies and find every scope among them.
 

@@ -11,6 +11,7 @@ from ipaas_resources.connectors.business_central.entities import Entities
 from ipaas_resources.connectors.business_central.finder import Finder
 from ipaas_resources.connectors.business_central.outcomes import explain_response
 from ipaas_resources.connectors.business_central.reader import Reader
+from ipaas_resources.connectors.business_central.subscriptions import Subscriptions
 from ipaas_resources.connectors.business_central.writer import Writer
 from ipaas_resources.core.limits import BudgetKey
 from ipaas_resources.net.auth import ClientCredentials
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         Manifest,
         SystemDocument,
     )
+    from ipaas_resources.connectors.subscribing import Remote, Wanted
     from ipaas_resources.core.records import Cursor, FileRef, Found, KeyPage, Operation, Page, WriteResult
     from ipaas_resources.core.schema import EntitySchema
     from ipaas_resources.core.values import Value
@@ -59,6 +61,7 @@ class BusinessCentral:
             # Limits are per user, and an application is one user, whatever company it works in.
             budget=BudgetKey(document.system, settings.client_id, ""),
             policy=environment.policy or (document.limits or manifest.limits).policy(),
+            breaker=environment.breaker,
             auth=self._auth,
             # Errors in English, numbers and dates without a locale (BC developer/devenv-connect-apps-tips.md).
             headers={"accept-language": "en-US"},
@@ -86,6 +89,14 @@ class BusinessCentral:
             timeouts=Timeouts(read=timeout, total=timeout + 60),
         )
 
+        self._subscriptions = Subscriptions(
+            self._client,
+            clock=environment.clock,
+            environment_url=settings.base_url,
+            companies=self._companies,
+            entities=self._entities,
+        )
+
     async def check(self) -> Health:
         """Sign in, read the companies, find every scope among them."""
         await self._companies.resolve(again=True)
@@ -99,6 +110,10 @@ class BusinessCentral:
     async def scopes(self) -> Sequence[str]:
         """The companies of the system document, by our names."""
         return self._companies.names
+
+    async def scope_of(self, company: str) -> str | None:
+        """Our scope of a company's id, as deliveries name it."""
+        return await self._companies.scope_of(company)
 
     async def discover(self) -> Sequence[EntityInfo]:
         """Every entity set of the route."""
@@ -165,6 +180,30 @@ class BusinessCentral:
         endpoint = f"{file.id.partition('(')[0]}/{file.id.rpartition('/')[2]}"
         async for chunk in self._client.stream(f"companies({company.id})/{file.id}", endpoint=endpoint):
             yield chunk
+
+    async def subscribable(self, entity: str, scope: str) -> str:
+        """Why changes of this entity are not sent; '' when they are."""
+        return await self._subscriptions.subscribable(entity, scope)
+
+    async def list_subscriptions(self) -> Sequence[Remote]:
+        """Every subscription of the environment."""
+        return await self._subscriptions.listed()
+
+    def is_current(self, remote: Remote, wanted: Wanted) -> bool:
+        """Whether it is what is wanted."""
+        return self._subscriptions.is_current(remote, wanted)
+
+    async def subscribe(self, wanted: Wanted) -> Remote:
+        """Make a subscription; the product asks the URL meanwhile."""
+        return await self._subscriptions.subscribe(wanted)
+
+    async def renew(self, remote: Remote, wanted: Wanted) -> Remote:
+        """Give it three more days; the product asks the URL again."""
+        return await self._subscriptions.renew(remote, wanted)
+
+    async def unsubscribe(self, remote: Remote) -> None:
+        """Take it away."""
+        await self._subscriptions.unsubscribe(remote)
 
     async def close(self) -> None:
         """Give connections back."""

@@ -1,7 +1,8 @@
 """A Business Central environment that speaks API v2.0 over ASGI: what the product does, and what it refuses.
 
 Served below `/v2.0/{tenant}/{environment}/api/v2.0` (any prefix before `/api/v2.0`). One object is one environment with
-its companies. Not served: bound actions, webhook subscriptions, the automation and custom routes.
+its companies, and tells subscribers of changes (fake_subscriptions.py). Not served: bound actions, the automation and
+custom routes.
 """
 
 from __future__ import annotations
@@ -32,11 +33,13 @@ from ipaas_resources.connectors.business_central.fake_metadata import (
     service_document,
 )
 from ipaas_resources.connectors.business_central.fake_operation import Operation, segment
+from ipaas_resources.connectors.business_central.fake_subscriptions import Subscriptions
 from ipaas_resources.connectors.business_central.fake_table import Row, Sequence64, Table, sql_stamp
 from ipaas_resources.connectors.fakes import FakeApp, Recent, Reply, Request, Tokens, dumps, json_reply
 from ipaas_resources.core.limits import LimitPolicy
 
 if TYPE_CHECKING:
+    from ipaas_resources.connectors.faking.control import ProductControl
     from ipaas_resources.core.clock import Clock, Ids
 
 ROUTE = "/api/v2.0"
@@ -77,6 +80,7 @@ class FakeBusinessCentral(FakeApp):
         self._catalogue = catalogue()
         self._metadata: bytes | None = None
         self._slots: dict[str, asyncio.Semaphore] = {}
+        self.subscriptions = Subscriptions(self.clock, self.mailroom, self.companies)
 
     # Arranging ---------------------------------------------------------------------------------------------------
 
@@ -84,6 +88,7 @@ class FakeBusinessCentral(FakeApp):
         """A new, empty company; its id follows from its name unless given."""
         identifier = identifier or str(uuid.uuid5(_NAMESPACE, name))
         company = self.companies[identifier] = Company(identifier, name, self._numbers, self.stamp)
+        company.told = self.subscriptions.note
         return company
 
     def company(self, scope: str) -> Company:
@@ -154,6 +159,10 @@ class FakeBusinessCentral(FakeApp):
         table = self.table(entity, scope)
         self.company(scope).drop(table, table.rows[identifier])
 
+    def sim_controls(self) -> Mapping[tuple[str, str], ProductControl]:
+        """Who is told of changes, and how soon."""
+        return self.subscriptions.controls()
+
     def stamp(self) -> int:
         """The server's time as its database keeps it."""
         return sql_stamp(self.clock.now() + dt.timedelta(seconds=self.skew))
@@ -217,6 +226,9 @@ class FakeBusinessCentral(FakeApp):
         base = self.public_url or self._origin(request)
         base = f"{base}{prefix}{ROUTE}"
         try:
+            supported = self.subscriptions.supported(request.path, request.query)
+            if supported is not None:
+                return json_reply(supported.body)
             if not route or (path and not path.startswith("/")):
                 raise no_such_segment(request.path.rpartition("/")[2])
             reply = await self._serve(request, path.strip("/"), base)
@@ -231,6 +243,9 @@ class FakeBusinessCentral(FakeApp):
         document = self._document(path, base)
         if document is not None:
             return document
+        subscribed = await self.subscriptions.answer(request, path, base)
+        if subscribed is not None:
+            return _reply(subscribed)
         if path == "$batch":
             return self._batch(request, base)
         call = Call(
@@ -245,13 +260,7 @@ class FakeBusinessCentral(FakeApp):
             return await self._stream(request, call)
         if request.method in ("POST", "PATCH"):
             call.body = _body(request)
-        answer = self._operate(call, request, base)
-        headers = {"odata-version": "4.0", **answer.headers}
-        if answer.body is None:
-            return Reply(answer.status, b"", headers)
-        return Reply(
-            answer.status, answer.body, headers, content_type="application/json; odata.metadata=minimal"
-        )
+        return _reply(self._operate(call, request, base))
 
     def _document(self, path: str, base: str) -> Reply | None:
         """What describes the route itself."""
@@ -317,11 +326,14 @@ class FakeBusinessCentral(FakeApp):
             if not segments:
                 return Answer(status=200, body=dumps(_company_json(company)))
         elif (known := self._catalogue.sets.get(segments[0][0])) is not None and known.root:
-            # Nobody subscribes here, so the list is empty.
+            # Subscribing waits for the receiver's handshake, so it is no part of a batch here.
             if call.method != "GET" or len(segments) > 1:
                 raise not_allowed(call.method, known.name)
             return Answer(
-                status=200, body=dumps({"@odata.context": f"{base}/$metadata#{known.name}", "value": []})
+                status=200,
+                body=dumps(
+                    {"@odata.context": f"{base}/$metadata#{known.name}", "value": self.subscriptions.rows()}
+                ),
             )
         else:
             company = self._company(
@@ -389,6 +401,13 @@ class FakeBusinessCentral(FakeApp):
 
     def _error(self, error: BusinessCentralError, request: Request) -> Reply:
         return json_reply(error.body(self._correlation(request)), error.status)
+
+
+def _reply(answer: Answer) -> Reply:
+    headers = {"odata-version": "4.0", **answer.headers}
+    if answer.body is None:
+        return Reply(answer.status, b"", headers)
+    return Reply(answer.status, answer.body, headers, content_type="application/json; odata.metadata=minimal")
 
 
 def _company_json(company: Company) -> dict[str, Any]:

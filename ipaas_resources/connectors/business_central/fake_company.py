@@ -57,6 +57,8 @@ _FILE_NAME = re.compile(r'[^\x00-\x1f"<>|:*?/\\]{1,250}')
 Report = Callable[[Literal["create", "update", "delete"], Table, Row], None]
 """Told of every accepted change: kind, table, row."""
 
+Tell = Callable[[Literal["created", "updated", "deleted"], "Company", Table, Row], Callable[[], None] | None]
+
 
 class Company:
     """The data of one company. `stamp` gives the server's time as SQL keeps it."""
@@ -71,6 +73,8 @@ class Company:
         self.lines_touch_header = True
         self.stale_status = 409
         self.undo: list[Callable[[], None]] | None = None
+        #: Told of every change, whoever makes it; gives what takes the news back when the change is undone.
+        self.told: Tell = _nobody
         self._numbers = numbers
         self._stamp = stamp
         self._series: dict[str, str] = {}
@@ -259,6 +263,7 @@ class Company:
         if parent is not None and known.header:
             (parent.lines if parent.lines is not None else _new_lines(parent)).append(row)
         self._undoable(lambda: self._forget(table, row))
+        self._tell("created", table, row)
         return row
 
     def _change(self, table: Table, row: Row, values: dict[int, Any]) -> None:
@@ -267,6 +272,7 @@ class Company:
         if table.set.header:
             table.change(row, documents.amounts(table, row.values), row.stamp)
         self._undoable(lambda: table.undo_change(row, before, seq, stamp))
+        self._tell("updated", table, row)
 
     def _remove(self, table: Table, row: Row) -> None:
         for line in list(row.lines or ()):
@@ -281,6 +287,7 @@ class Company:
             place = row.parent.lines.index(row)
             del row.parent.lines[place]
         self._undoable(lambda: self._bring_back(table, row, place))
+        self._tell("deleted", table, row)
 
     def _forget(self, table: Table, row: Row) -> None:
         table.remove(row)
@@ -295,6 +302,13 @@ class Company:
     def _line_changed(self, lines: Table, header: Row) -> None:
         if self.lines_touch_header:
             self._sum(self.table(lines.set.header or ""), header, lines)
+        # The line's own set cannot be subscribed: its document is what changed.
+        self._tell("updated", self.table(lines.set.header or ""), header)
+
+    def _tell(self, kind: Literal["created", "updated", "deleted"], table: Table, row: Row) -> None:
+        take_back = self.told(kind, self, table, row)
+        if take_back is not None:
+            self._undoable(take_back)
 
     def _sum(self, headers: Table, header: Row, lines: Table) -> None:
         before, seq, stamp = list(header.values), header.seq, header.stamp
@@ -339,6 +353,12 @@ class Company:
         if found is None:
             raise no_such_record(table.set.type_name, key)
         return found
+
+
+def _nobody(
+    _kind: Literal["created", "updated", "deleted"], _company: Company, _table: Table, _row: Row
+) -> None:
+    """Nobody listens."""
 
 
 def _new_lines(parent: Row) -> list[Row]:

@@ -65,6 +65,11 @@ class TestConfiguration:
             await bench.connector.read("customers", scope, [BUYER])
         assert len([e for e in bench.fake.ledger.entries if e.path.endswith("/companies")]) == 1
 
+    async def test_a_company_s_id_leads_back_to_our_scope_and_a_foreign_one_to_none(self, bench):
+        assert await bench.connector.scope_of(bench.company.upper()) == "uk"
+        assert await bench.connector.scope_of(ZERO_GUID) is None
+        assert len([e for e in bench.fake.ledger.entries if e.path.endswith("/companies")]) == 1
+
     async def test_a_check_names_the_scopes_and_signs_in(self, bench):
         health = await bench.connector.check()
         assert health.scopes == ("uk", "de")

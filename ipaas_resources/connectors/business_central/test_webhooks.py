@@ -8,7 +8,7 @@ import pytest
 
 from ipaas_resources.connectors.business_central import webhooks
 from ipaas_resources.connectors.business_central.webhooks import MOST_ITEMS, RECEIVER, client_state, url_key
-from ipaas_resources.connectors.webhooks import NotProvenError, Request, Sender
+from ipaas_resources.connectors.webhooks import NotProvenError, Pointer, Request, Sender
 
 SECRET, OLD = "a-secret-of-ours", "the-one-before"
 SENDER = Sender(subscription="bc-1", proof="client_state", secrets=(SECRET, OLD))
@@ -134,3 +134,74 @@ def test_the_url_is_proven_before_anything_is_parsed(monkeypatch):
     monkeypatch.setattr(webhooks, "decode_json", explode)
     with pytest.raises(NotProvenError):
         RECEIVER.admit(request("x"), SENDER)
+
+
+COMPANY, RECORD = "b18aed47-c385-49d2-b954-dbdf8ad71780", "130bbd17-dbb9-4790-9b12-2b0e9c9d22c3"
+
+
+def hints(*items):
+    found = RECEIVER.hints(json.dumps({"value": list(items)}).encode(), {})
+    return found.pointers, found.unclear
+
+
+def told(resource, kind="updated"):
+    return {"resource": resource, "changeType": kind, "clientState": "c"}
+
+
+@pytest.mark.parametrize(
+    "before", ["", "/", "https://api.businesscentral.dynamics.com/v2.0/tenant/Production/"]
+)
+@pytest.mark.parametrize("kind", ["created", "updated", "deleted"])
+def test_a_changed_record_is_pointed_to_by_our_names_whatever_stands_before_the_route(before, kind):
+    resource = f"{before}api/v2.0/companies({COMPANY.upper()})/salesInvoices({RECORD.upper()})"
+    assert hints(told(resource, kind)) == (
+        (Pointer(entity="sales_invoices", record=RECORD, company=COMPANY),),
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "full"),
+    [
+        ("", True),
+        ("?$filter=lastModifiedDateTime%20gt%202018-10-26T12:54:26.057Z", False),
+        ("?%24filter=lastModifiedDateTime%20gt%202018-10-26T12:54:26.057Z", False),
+    ],
+)
+def test_a_collection_means_the_changes_of_the_set_and_without_a_filter_all_of_it(query, full):
+    resource = f"api/v2.0/companies({COMPANY})/customers{query}"
+    assert hints(told(resource, "collection")) == (
+        (Pointer(entity="customers", company=COMPANY, full=full),),
+        "",
+    )
+
+
+def test_a_key_that_is_no_guid_is_the_text_between_its_quotes():
+    ((found,), _) = hints(told(f"api/v2.0/companies({COMPANY})/customers('A%20''B')"))
+    assert found.record == "A 'B"
+
+
+def test_several_items_make_several_pointers_and_the_same_record_one():
+    one, two = (f"api/v2.0/companies({COMPANY})/customers({RECORD[:-1]}{n})" for n in (1, 2))
+    found, unclear = hints(told(one), told(two), told("/" + one, "deleted"))
+    assert [pointer.record[-1] for pointer in found] == ["1", "2"]
+    assert unclear == ""
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        "",
+        5,
+        "api/v1.0/companies(x)/customers(y)",
+        f"api/lab/calibration/v1.0/companies({COMPANY})/instruments({RECORD})",
+        f"api/v2.0/companies({COMPANY})",
+        f"api/v2.0/companies({COMPANY})/salesOrders({RECORD})/salesOrderLines({RECORD})",
+        "api/v2.0/companies(CRONUS)/customers(1)",
+    ],
+)
+def test_an_item_that_points_to_nothing_we_know_is_told_and_the_others_count(resource):
+    good = told(f"api/v2.0/companies({COMPANY})/customers({RECORD})")
+    found, unclear = hints(good, told(resource))
+    assert [pointer.record for pointer in found] == [RECORD]
+    assert unclear.startswith("1 of its 2 items")

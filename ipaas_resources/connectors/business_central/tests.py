@@ -155,6 +155,7 @@ class BusinessCentralCase(ConformanceCase):
     """What both cases share."""
 
     scope = "uk"
+    not_subscribable = "sales_order_lines"
     secrets: ClassVar = {"BC_SECRET": CANARY_SECRET}
     conflict_statuses = (409, 412)
     missing_id = NOBODY

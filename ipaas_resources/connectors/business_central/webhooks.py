@@ -7,11 +7,17 @@ wrong secret is sent again for hours while somebody mends it. One URL per subscr
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote
 
+from ipaas_resources.connectors.business_central.catalogue import entity_id
 from ipaas_resources.connectors.webhooks import (
     Answers,
     NotProvenError,
+    Pointer,
+    Pointers,
     Proven,
     Request,
     Sender,
@@ -24,6 +30,14 @@ from ipaas_resources.net.body import MalformedBodyError, decode_json
 #: The product sends at most 1,000 items; more make one `collection` item.
 MOST_ITEMS = 1000
 _AGAIN = 503
+#: `api/v2.0/companies(id)/customers(id)`, with or without a slash or an address before it (microsoft.md 1.9).
+_RESOURCE = re.compile(
+    r"(?:.*/)?api/v2\.0/companies\((?P<company>[0-9a-fA-F-]{36})\)/(?P<set>[A-Za-z][A-Za-z0-9]*)"
+    r"(?:\((?P<key>[^()]+)\))?(?:\?(?P<query>.*))?",
+    re.DOTALL,
+)
+_GUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_COLLECTION = "collection"
 _KEYS = ("subscriptionId", "resource", "changeType", "lastModifiedDateTime")
 
 
@@ -73,6 +87,37 @@ class BusinessCentralReceiver:
         if not all(all(each) for each in names):
             return Proven(key=None, headers={})
         return Proven(key=delivery_key(*sorted("\x1e".join(each) for each in names)), headers={})
+
+    def hints(self, body: bytes, headers: Mapping[str, str]) -> Pointers:  # noqa: ARG002 - all stands in the body
+        """One pointer per item: a record, or the whole set for a `collection`.
+
+        A deleted record is read like any other: the product then answers that there is none.
+        """
+        try:
+            items = _items(body)
+        except NotProvenError:
+            return Pointers(unclear="It is no list of notifications.")
+        found = [_pointer(item) for item in items]
+        clear = tuple(dict.fromkeys(each for each in found if each is not None))
+        unclear = ""
+        if None in found:
+            unclear = f"{found.count(None)} of its {len(found)} items name no record or set below a company of API v2.0."
+        return Pointers(pointers=clear, unclear=unclear)
+
+
+def _pointer(item: dict[str, Any]) -> Pointer | None:
+    match = _RESOURCE.fullmatch(_text(item, "resource"))
+    if match is None:
+        return None
+    entity, company, key = entity_id(match["set"]), match["company"].lower(), match["key"]
+    if key is None or _text(item, "changeType") == _COLLECTION:
+        # Without a filter the product says "read all of it": something was deleted, or the set has no time of change.
+        filtered = "$filter=" in unquote(match["query"] or "")
+        return Pointer(entity=entity, company=company, full=key is None and not filtered)
+    record = key.lower()
+    if not _GUID.fullmatch(record):
+        record = unquote(key).removeprefix("'").removesuffix("'").replace("''", "'")
+    return Pointer(entity=entity, company=company, record=record)
 
 
 def _items(body: bytes) -> list[dict[str, Any]]:

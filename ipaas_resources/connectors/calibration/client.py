@@ -66,6 +66,7 @@ class CalibrationClient:
             limits=environment.limits,
             budget=BudgetKey(system=environment.system, credential=API_TOKEN),
             policy=policy,
+            breaker=environment.breaker,
             auth=StaticHeader("authorization", lambda: environment.secret(API_TOKEN), prefix="Api-Token "),
             transport=environment.transport,
             ca_file=environment.ca_file,

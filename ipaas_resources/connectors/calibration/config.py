@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 #: Names under `secrets` of the system document.
 API_TOKEN = "api_token"  # noqa: S105 - the name of a secret
-WEBHOOK_SECRET = "webhook_secret"  # noqa: S105 - the same
-WEBHOOK_SECRET_OLD = "webhook_secret_old"  # noqa: S105 - the same
-_SECRETS = {API_TOKEN, WEBHOOK_SECRET, WEBHOOK_SECRET_OLD}
+WEBHOOK = "webhook"
+WEBHOOK_OLD = "webhook_old"  # live beside the other while a secret is being changed
+_SECRETS = {API_TOKEN, WEBHOOK, WEBHOOK_OLD}
 
 
 class Settings(BaseModel):

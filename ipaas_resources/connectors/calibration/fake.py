@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipaas_resources.connectors.calibration import fake_webhook
 from ipaas_resources.connectors.calibration.enums import REPORT_TYPE
+from ipaas_resources.connectors.calibration.fake_hooks import Hooks
 from ipaas_resources.connectors.calibration.fake_rules import invalid, missing
 from ipaas_resources.connectors.calibration.fake_store import SITE_OFFSET, Store
 from ipaas_resources.connectors.calibration.fake_writes import Writes
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from ipaas_resources.connectors.calibration.fake_store import Document, Row
     from ipaas_resources.connectors.fakes import Request
+    from ipaas_resources.connectors.faking.control import ProductControl
     from ipaas_resources.core.clock import Clock, Ids
 
 #: Rows that a list of companies gives when it is not told how many.
@@ -90,6 +92,8 @@ class CalibrationFake(FakeApp):
         self.skew = 0.0
         self.store = Store(self.clock, zone)
         self._recent = {entity: Recent(self) for entity in self.store.tables}
+        self.hooks = Hooks(self.clock, self.mailroom)
+        self.store.told = self.hooks.tell
         self._deliveries = 0
         self._routes = self._make_routes()
 
@@ -299,12 +303,20 @@ class CalibrationFake(FakeApp):
         del scope
         self.store.remove(entity, int(identifier))
 
+    def sim_controls(self) -> Mapping[tuple[str, str], ProductControl]:
+        """The screen where webhooks are set up: `hooks`."""
+        return self.hooks.controls()
+
     def delivery(self, entity: str, identifier: str, secret: str) -> tuple[dict[str, str], bytes]:
         """Headers and body of the signed, id-only webhook that tells of a change."""
         self._deliveries += 1
-        event, field = fake_webhook.EVENTS[entity]
+        subject, field = fake_webhook.EVENTS[entity]
         return fake_webhook.delivery(
-            secret, event, {field: int(identifier)}, number=self._deliveries, now=self.clock.now()
+            secret,
+            f"{subject}.updated",
+            {field: int(identifier)},
+            number=self._deliveries,
+            now=self.clock.now(),
         )
 
     @staticmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ipaas_resources.connectors.calibration.entities import ENTITIES
 from ipaas_resources.connectors.fakes import dumps, file_chunks
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ipaas_resources.core.clock import Clock
 
 Row = dict[str, Any]
+ChangeKind = Literal["created", "updated", "deleted", "issued"]
 
 #: entity -> (key, first id, field that a change stamps).
 _TABLES = {
@@ -128,6 +129,8 @@ class Store:
         self.documents: dict[str, dict[int, list[Document]]] = {"workorders": {}, "workitems": {}}
         self.items_of: dict[int, list[int]] = {}
         self._by_guid: dict[str, Document] = {}
+        #: Told of every change, whoever makes it: kind, entity (or "certificates", with the order's id), id.
+        self.told: Callable[[ChangeKind, str, int], None] = _nobody
 
     def utc(self) -> str:
         """Now, in the spelling of fields that end in Utc."""
@@ -144,6 +147,7 @@ class Store:
         if table.stamp and fields.get(table.stamp) is None:
             stamped[table.stamp] = self._now(table.stamp)
         identifier = table.add(stamped, self._clock.now())
+        self.told("created", entity, identifier)
         if entity == "work_items":
             order = stamped.get("ServiceOrderId") or 0
             self.items_of.setdefault(order, []).append(identifier)
@@ -189,6 +193,7 @@ class Store:
             raise KeyError(identifier)
         stamp = {table.stamp: self._now(table.stamp)} if table.stamp else {}
         table.change(identifier, {**fields, **stamp}, self._clock.now())
+        self.told("updated", entity, identifier)
         if entity == "work_items":
             self.touch_order(table.rows[identifier]["ServiceOrderId"])
 
@@ -201,6 +206,7 @@ class Store:
         """Delete a record; an order takes its items along. KeyError when it is not there."""
         row = self.tables[entity].rows.get(identifier, {})
         self.tables[entity].remove(identifier)
+        self.told("deleted", entity, identifier)
         if entity == "work_orders":
             for item in list(self.items_of.get(identifier, [])):
                 self.remove("work_items", item)
@@ -247,6 +253,8 @@ class Store:
         document = Document(row, made or self._clock.now(), content)
         kept.append(document)
         self._by_guid[guid.lower()] = document
+        if item is None:
+            self.told("issued", "certificates", order)
         return guid
 
     def documents_of(self, kind: str, owner: int | None = None) -> list[Document]:
@@ -258,3 +266,7 @@ class Store:
     def document(self, guid: str) -> Document | None:
         """The newest revision of a document."""
         return self._by_guid.get(guid.lower())
+
+
+def _nobody(_kind: ChangeKind, _entity: str, _identifier: int) -> None:
+    """Nobody listens."""

@@ -12,25 +12,37 @@ from ipaas_resources.connectors.fakes import dumps
 if TYPE_CHECKING:
     import datetime as dt
 
-#: entity -> (event, field that carries the id).
+#: entity -> (subject of its events, field that carries the id). Forecasts are calculated; nothing tells of them.
 EVENTS = {
-    "clients": ("client.updated", "CompanyId"),
-    "assets": ("asset.updated", "AssetId"),
-    "work_orders": ("job.updated", "ServiceOrderId"),
-    "work_items": ("job_item.updated", "WorkItemId"),
-    "employees": ("employee.updated", "EmployeeId"),
-    "vendors": ("vendor.updated", "CompanyId"),
-    "products": ("product.updated", "ProductId"),
+    "clients": ("client", "CompanyId"),
+    "assets": ("asset", "AssetId"),
+    "work_orders": ("job", "ServiceOrderId"),
+    "work_items": ("job_item", "WorkItemId"),
+    "employees": ("employee", "EmployeeId"),
+    "vendors": ("vendor", "CompanyId"),
+    "products": ("product", "ProductId"),
+    "certificates": ("certificate", "ServiceOrderId"),
 }
 
 
 def delivery(
-    secret: str, event: str, data: dict[str, object], *, number: int, now: dt.datetime
+    secret: str,
+    event: str,
+    data: dict[str, object],
+    *,
+    number: int,
+    now: dt.datetime,
+    run: str = "",
+    created: dt.datetime | None = None,
 ) -> tuple[dict[str, str], bytes]:
-    """Headers and body of one delivery."""
-    name = f"evt_{number:06d}"
-    created = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    body = dumps({"event": event, "id": name, "created": created, "data": data})
+    """Headers and body of one delivery, signed at `now`.
+
+    `run` keeps the ids of one life of the product apart from those of the next; `created` is when the event happened, for a
+    repeat that is signed anew.
+    """
+    name = f"evt_{run}{number:06d}"
+    happened = (created or now).strftime("%Y-%m-%dT%H:%M:%SZ")
+    body = dumps({"event": event, "id": name, "created": happened, "data": data})
     stamp = str(int(now.timestamp()))
     headers = {"content-type": "application/json"}
     if secret.startswith("whsec_"):

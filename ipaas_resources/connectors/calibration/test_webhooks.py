@@ -6,7 +6,7 @@ import pytest
 
 from ipaas_resources.connectors.calibration.fake_webhook import delivery
 from ipaas_resources.connectors.calibration.webhooks import RECEIVER
-from ipaas_resources.connectors.webhooks import NotProvenError, Request, Sender
+from ipaas_resources.connectors.webhooks import NotProvenError, Pointer, Request, Sender
 from ipaas_resources.core.clock import ManualClock
 
 LABSYNC = "lab-secret-1"
@@ -86,3 +86,32 @@ def test_a_replay_has_the_key_of_the_first_and_another_delivery_its_own(secret):
 def test_an_unsigned_id_does_not_make_a_replay_look_new():
     headers, body = sent(LABSYNC)
     assert prove(headers | {"webhook-id": "forged"}, body, LABSYNC).key == prove(headers, body, LABSYNC).key
+
+
+def pointers(event, **data):
+    _, body = delivery(LABSYNC, event, data, number=1, now=NOW)
+    found = RECEIVER.hints(body, {})
+    assert found.unclear == ""
+    return found.pointers
+
+
+def test_an_event_points_to_its_record_and_to_where_it_is_shown_too():
+    assert pointers("client.updated", CompanyId=4101) == (Pointer(entity="clients", record="4101"),)
+    assert pointers("job_item.updated", WorkItemId=5, ServiceOrderId=7) == (
+        Pointer(entity="work_items", record="5"),
+        Pointer(entity="work_orders", record="7"),
+    )
+    assert pointers("job_item.updated", WorkItemId=5) == (Pointer(entity="work_items", record="5"),)
+    # A certificate is a field of its order, and a record that only a pull can find.
+    assert pointers("certificate.issued", ServiceOrderId=7) == (
+        Pointer(entity="work_orders", record="7"),
+        Pointer(entity="certificates"),
+    )
+    assert pointers("invoice.paid", InvoiceId=1) == ()
+
+
+def test_an_event_that_is_not_known_is_unclear():
+    _, body = delivery(LABSYNC, "robot.exploded", {"RobotId": 1}, number=1, now=NOW)
+    found = RECEIVER.hints(body, {})
+    assert found.pointers == ()
+    assert found.unclear

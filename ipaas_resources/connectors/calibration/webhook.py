@@ -165,6 +165,19 @@ def hints(body: bytes) -> list[Hint]:
     return [(entity, str(identifier))]
 
 
+def shown_elsewhere(body: bytes) -> list[tuple[str, str | None]]:
+    """What else shows the record of a known event: (entity, record id), None for whatever changed in the entity.
+
+    An item is a line of its order. A certificate is found by its item, which its event does not name.
+    """
+    event = _event(body)
+    subject = str(event.get("event")).partition(".")[0]
+    order = event["data"].get("ServiceOrderId") if isinstance(event.get("data"), dict) else None
+    if subject == "job_item" and type(order) is int and order >= 0:
+        return [("work_orders", str(order))]
+    return [("certificates", None)] if subject == "certificate" else []
+
+
 def _event(body: bytes) -> dict[str, Any]:
     try:
         event = decode_json(body)

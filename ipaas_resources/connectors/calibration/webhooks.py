@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from ipaas_resources.connectors.calibration import webhook
 from ipaas_resources.connectors.webhooks import (
     Answers,
     NotProvenError,
+    Pointer,
+    Pointers,
     Proven,
     Request,
     Sender,
@@ -42,6 +45,17 @@ class CalibrationReceiver:
             # Genuine, but not understood: it is kept for a person, once.
             name = hashlib.sha256(body).hexdigest()
         return Proven(key=delivery_key(name), headers={})
+
+    def hints(self, body: bytes, headers: Mapping[str, str]) -> Pointers:  # noqa: ARG002 - all stands in the body
+        """The record of the event, and those that show it too."""
+        try:
+            found = webhook.hints(body)
+            shown = webhook.shown_elsewhere(body)
+        except webhook.UnknownEventError as error:
+            return Pointers(unclear=error.message)
+        return Pointers(
+            pointers=tuple(Pointer(entity=entity, record=record) for entity, record in [*found, *shown])
+        )
 
 
 RECEIVER = CalibrationReceiver()

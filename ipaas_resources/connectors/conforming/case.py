@@ -194,6 +194,13 @@ class ConformanceCase(abc.ABC):
     missing_id: ClassVar[str]
     """A well-formed id that no record has."""
 
+    # Subscriptions (connectors whose manifest says `webhooks: {automatic: true}`) ---------------------------------
+
+    #: An entity of which the product tells nobody; "" where there is none.
+    not_subscribable: ClassVar[str] = ""
+    #: A regular expression that finds the requests which make or renew a subscription.
+    subscribe_path: ClassVar[str] = "subscriptions"
+
     # Files ------------------------------------------------------------------------------------------------------
 
     no_file_source: ClassVar[str] = "no entity of this connector has a file field that can be read"

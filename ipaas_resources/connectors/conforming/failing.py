@@ -12,6 +12,7 @@ import pytest
 from ipaas_resources.connectors.conforming.reading import COUNT, PAGE
 from ipaas_resources.connectors.conforming.rig import Rig, need
 from ipaas_resources.core.errors import (
+    CircuitOpenError,
     CredentialsError,
     ProtocolError,
     RetryError,
@@ -79,6 +80,16 @@ class FailingTests:
             async for _ in rig.connector.changes(case.readable, case.scope, None):
                 pass
         assert rig.fake.faults[0].struck <= 8
+
+    async def test_nothing_at_all_is_sent_while_the_circuit_breaker_is_open(
+        self, rig: Rig, case: ConformanceCase
+    ) -> None:
+        case.seed(rig.fake, case.readable, 3)
+        rig.breaker.open = True
+        with pytest.raises(CircuitOpenError):
+            async for _ in rig.connector.changes(case.readable, case.scope, None):
+                pass
+        assert rig.recorder.sent == []
 
     @pytest.mark.parametrize("nonsense", NONSENSE)
     async def test_an_answer_that_is_none_is_never_an_empty_page(

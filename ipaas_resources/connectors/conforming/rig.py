@@ -13,8 +13,9 @@ import pytest
 
 from ipaas_resources.connectors import registry
 from ipaas_resources.connectors.base import Environment
+from ipaas_resources.core.breaker import AlwaysClosed
 from ipaas_resources.core.clock import ManualClock, SeededIds
-from ipaas_resources.core.errors import RetryError
+from ipaas_resources.core.errors import CircuitOpenError, RetryError
 from ipaas_resources.core.ids import derived_guid
 from ipaas_resources.core.records import (
     Change,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from ipaas_resources.connectors.base import Connector
     from ipaas_resources.connectors.conforming.case import ConformanceCase
+    from ipaas_resources.core.breaker import Probe
     from ipaas_resources.core.errors import RecordError
     from ipaas_resources.core.limits import BudgetKey, LimitPolicy
     from ipaas_resources.core.schema import EntitySchema
@@ -69,6 +71,27 @@ class MemoryLimits:
     async def not_before(self, key: BudgetKey, seconds: float) -> None:
         """Let nobody through for that long."""
         self._not_before[key] = max(self._not_before[key], self._clock.monotonic() + seconds)
+
+    def scarce(self, system: str) -> bool:
+        """Never: the suite gathers nothing."""
+        del system
+        return False
+
+
+class Fuse(AlwaysClosed):
+    """A circuit breaker that is opened by hand."""
+
+    open = False
+
+    async def check(self) -> None:
+        """Refuse while it is open."""
+        if self.open:
+            raise CircuitOpenError(retry_after=300.0)
+
+    async def enter(self, lease: float) -> Probe | None:
+        """Refuse while it is open."""
+        await self.check()
+        return await super().enter(lease)
 
 
 class Recorder(httpx.AsyncBaseTransport):
@@ -128,6 +151,7 @@ class Rig:
         self.clock = ManualClock()
         self.fake = case.make_fake(self.clock)
         self.limits = MemoryLimits(self.clock)
+        self.breaker = Fuse()
         self.recorder = Recorder(case.transport(self.fake))
         self.document = case.document()
         self.manifest = registry.manifest(self.document.connector)
@@ -147,6 +171,7 @@ class Rig:
             clock=self.clock,
             ids=SeededIds(7),
             limits=self.limits,
+            breaker=self.breaker,
             secret=self._secret,
             transport=lambda: self.recorder,
         )

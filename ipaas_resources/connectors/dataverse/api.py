@@ -94,6 +94,7 @@ class Api:
             limits=environment.limits,
             budget=BudgetKey(system, settings.client_id, ""),
             policy=environment.policy or manifest.limits.policy(),
+            breaker=environment.breaker,
             auth=auth,
             headers=_HEADERS,
             transport=environment.transport,

@@ -13,8 +13,11 @@ from ipaas_resources.core.errors import ConfigurationError
 if TYPE_CHECKING:
     from ipaas_resources.connectors.base import SystemDocument
 
-#: The only secret: of the app registration that is an application user of the environment.
+#: Of the app registration that is an application user of the environment.
 SECRET = "client_secret"  # noqa: S105 - the name of a secret
+#: What deliveries prove themselves with, and the one before while it is being changed.
+WEBHOOK, WEBHOOK_OLD = "webhook", "webhook_old"
+_SECRETS = (SECRET, WEBHOOK, WEBHOOK_OLD)
 
 _LOOPBACK = re.compile(r"127(\.\d{1,3}){3}|localhost|::1")
 
@@ -66,7 +69,9 @@ def settings_of(document: SystemDocument) -> DataverseSettings:
     except ValidationError as error:
         faults.extend(f"settings.{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
     faults.extend(
-        f"secrets.{name}: unknown, the only secret is {SECRET}" for name in document.secrets if name != SECRET
+        f"secrets.{name}: unknown, the secrets are {', '.join(_SECRETS)}"
+        for name in document.secrets
+        if name not in _SECRETS
     )
     if SECRET not in document.secrets:
         faults.append(f"secrets.{SECRET}: is missing, give a reference such as env:CRM_SECRET")

@@ -15,6 +15,7 @@ from ipaas_resources.connectors.dataverse.config import settings_of
 from ipaas_resources.connectors.dataverse.finder import Finder
 from ipaas_resources.connectors.dataverse.metadata import Metadata
 from ipaas_resources.connectors.dataverse.reader import Reader, Views
+from ipaas_resources.connectors.dataverse.subscriptions import Subscriptions
 from ipaas_resources.connectors.dataverse.writer import Writer
 from ipaas_resources.core.errors import ConfigurationError
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ipaas_resources.connectors.base import Environment, Manifest, SystemDocument
     from ipaas_resources.connectors.dataverse.config import DataverseSettings
     from ipaas_resources.connectors.dataverse.metadata import Table
+    from ipaas_resources.connectors.subscribing import Remote, Wanted
     from ipaas_resources.core.records import (
         Cursor,
         FileRef,
@@ -55,6 +57,7 @@ class DataverseConnector:
         self._reader = Reader(self._api, self._metadata, views, settings, environment.clock)
         self._finder = Finder(self._reader, self._metadata, views)
         self._writer = Writer(self._api, self._metadata, views, self._reader, settings)
+        self._subscriptions = Subscriptions(system, self._api, self._metadata)
 
     async def check(self) -> Health:
         """Sign in and ask who we are there."""
@@ -82,6 +85,10 @@ class DataverseConnector:
             )
             for table in await self._metadata.definitions()
         ]
+
+    async def entity_of(self, table: str) -> str | None:
+        """Our entity of a table's logical name, as deliveries name it."""
+        return await self._metadata.entity_of(table)
 
     async def schema(self, entity: str) -> EntitySchema:
         """The columns of one table, read anew."""
@@ -135,6 +142,31 @@ class DataverseConnector:
     async def _no_files(self) -> AsyncIterator[bytes]:
         _raise_no_files(self._system)
         yield b""
+
+    async def subscribable(self, entity: str, scope: str) -> str:
+        """Why changes of this table are not sent; '' when they are."""
+        del scope
+        return await self._subscriptions.subscribable(entity)
+
+    async def list_subscriptions(self) -> Sequence[Remote]:
+        """Every webhook endpoint of the environment."""
+        return await self._subscriptions.listed()
+
+    def is_current(self, remote: Remote, wanted: Wanted) -> bool:
+        """Whether it is what is wanted, with all its steps."""
+        return self._subscriptions.is_current(remote, wanted)
+
+    async def subscribe(self, wanted: Wanted) -> Remote:
+        """Make an endpoint with its steps."""
+        return await self._subscriptions.subscribe(wanted)
+
+    async def renew(self, remote: Remote, wanted: Wanted) -> Remote:
+        """Bring endpoint and steps in order; they do not expire."""
+        return await self._subscriptions.renew(remote, wanted)
+
+    async def unsubscribe(self, remote: Remote) -> None:
+        """Take steps and endpoint away."""
+        await self._subscriptions.unsubscribe(remote)
 
     async def close(self) -> None:
         """Give connections back."""

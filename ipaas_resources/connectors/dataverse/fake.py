@@ -20,6 +20,7 @@ from ipaas_resources.connectors.dataverse.fake_errors import (
 )
 from ipaas_resources.connectors.dataverse.fake_organization import Organization
 from ipaas_resources.connectors.dataverse.fake_values import GUID
+from ipaas_resources.connectors.dataverse.fake_webhooks import Webhooks
 from ipaas_resources.connectors.dataverse.fake_writes import Writes
 from ipaas_resources.connectors.fakes import FakeApp, Recent, Reply, Request, Tokens, json_reply
 from ipaas_resources.core.limits import LimitPolicy
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ipaas_resources.connectors.dataverse.fake_store import Rows
+    from ipaas_resources.connectors.faking.control import ProductControl
     from ipaas_resources.core.clock import Clock, Ids
     from ipaas_resources.core.values import Value
 
@@ -55,6 +57,7 @@ class FakeDataverse(FakeApp):
         super().__init__(clock=clock, ids=ids)
         self.tokens = tokens or Tokens(self.clock)
         self.organization = Organization(self.clock, self.ids, Recent(self))
+        self.webhooks = Webhooks(self.organization, self.mailroom)
         self._url = url
 
     async def handle(self, request: Request) -> Reply:
@@ -120,6 +123,10 @@ class FakeDataverse(FakeApp):
         del scope
         fake_by_hand.delete(self.organization, entity, identifier)
 
+    def sim_controls(self) -> Mapping[tuple[str, str], ProductControl]:
+        """Who registered for changes, and how soon they hear of them."""
+        return self.webhooks.controls()
+
     def _dispatch(self, call: Call) -> Reply:
         """Answer one request, on its own or as a part of a batch."""
         try:
@@ -133,6 +140,8 @@ class FakeDataverse(FakeApp):
         if call.path == "WhoAmI" and call.method == "GET":
             return self._who_am_i(call)
         answer = fake_metadata.answer(self.organization, call)
+        if answer is None:
+            answer = self.webhooks.registrations.answer(call)
         if answer is not None:
             return answer
         match = _RESOURCE.fullmatch(call.path)

@@ -45,20 +45,23 @@ def add(organization: Organization, entity: str, fields: Mapping[str, Value]) ->
     identifier = values.pop(rows.table.primary, None) or organization.new_id()
     if identifier in rows.by_id:
         raise ValueError(f"{entity} has a record of this id already")
-    insert(organization, rows, identifier, values, forced=_given(values))
+    with organization.by_a_person():
+        insert(organization, rows, identifier, values, forced=_given(values))
     return str(identifier)
 
 
 def edit(organization: Organization, entity: str, identifier: str, fields: Mapping[str, Value]) -> None:
     """Change a row. KeyError when it is not there; ValueError says what does not fit."""
     rows = find_table(organization, entity)
-    change(organization, rows, rows.by_id[identifier], _values(organization, rows, fields))
+    with organization.by_a_person():
+        change(organization, rows, rows.by_id[identifier], _values(organization, rows, fields))
 
 
 def delete(organization: Organization, entity: str, identifier: str) -> None:
     """Delete a row. KeyError when it is not there."""
     rows = find_table(organization, entity)
-    remove(organization, rows, rows.by_id[identifier])
+    with organization.by_a_person():
+        remove(organization, rows, rows.by_id[identifier])
 
 
 def spoil(organization: Organization, entity: str, identifier: str, column: str, value: Value) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ipaas_resources.connectors.dataverse import fake_messages
 from ipaas_resources.connectors.dataverse.fake_errors import bad_url
 from ipaas_resources.connectors.dataverse.fake_schema import CHOICES, HIDDEN, LOOKUPS, Column, Table
 from ipaas_resources.connectors.fakes import Reply, json_reply
@@ -32,7 +33,6 @@ _TYPES: Mapping[str, str] = {
     "Date": "DateTime",
     "Uniqueidentifier": "UniqueIdentifier",
 }
-_MESSAGES = ("CreateMultiple", "UpdateMultiple", "UpsertMultiple")
 
 
 def answer(organization: Organization, call: Call) -> Reply | None:
@@ -43,7 +43,10 @@ def answer(organization: Organization, call: Call) -> Reply | None:
         return _list(call, [_definition(table, call) for table in organization.tables.values()])
     if call.path == "sdkmessagefilters":
         organization.allow("Read", "sdkmessagefilter")
-        return _list(call, _message_filters(organization))
+        return _list(call, fake_messages.filters(organization))
+    if call.path == "sdkmessages":
+        organization.allow("Read", "sdkmessage")
+        return _list(call, fake_messages.messages())
     match = _ONE.fullmatch(call.path)
     return _one(organization, call, match) if match else None
 
@@ -200,17 +203,4 @@ def _relationships(table: Table) -> list[Document]:
         }
         for navigation, (column, targets) in table.navigation().items()
         for target in (("owner",) if column.kind == "Owner" else targets)
-    ]
-
-
-def _message_filters(organization: Organization) -> list[Document]:
-    return [
-        {
-            "sdkmessagefilterid": f"{message}-{table.name}",
-            "primaryobjecttypecode": table.name,
-            "sdkmessageid/name": message,
-        }
-        for table in organization.tables.values()
-        if table.bulk
-        for message in _MESSAGES
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,11 +13,15 @@ from ipaas_resources.connectors.dataverse.fake_store import Reference, Row, Rows
 from ipaas_resources.connectors.dataverse.fake_values import Checker, checker
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from ipaas_resources.connectors.fakes import Recent
     from ipaas_resources.core.clock import Clock, Ids
     from ipaas_resources.core.values import Value
 
 FIRST_VERSION = 915_244  # of the example in microsoft.md 2.4
+#: A user of the organization who is not us.
+A_PERSON = "70000000-0000-4000-8000-000000000001"
 TRACKING_DAYS = 7  # organization.expirechangetrackingindays
 
 
@@ -51,9 +56,13 @@ class Organization:
         self.locked_rows: set[str] = set()
         #: Collects what takes writes back, while a change set runs.
         self.journal: list[Undo] | None = None
+        #: Told of every change: message, table, row, the values given; gives what takes the news back (fake_webhooks).
+        self.told: Callable[[str, Table, Row, Mapping[str, Value]], Undo | None] = _nobody
         self._ids = ids
         self._prepared: dict[str, tuple[int, Prepared]] = {}
         self.user = self._seed("systemuser", fullname="# ipaas")
+        #: Who makes the changes at the moment: our application user, or a person.
+        self.actor = self.user
         self.business_unit = self._seed("businessunit", name="fake")
         self.organization = self._seed("organization", name="fake")
         self.currency = self._seed(
@@ -102,6 +111,21 @@ class Organization:
     def new_id(self) -> str:
         """An id for a row that came without one."""
         return str(uuid.UUID(hex=self._ids.trace_id()))
+
+    @contextlib.contextmanager
+    def by_a_person(self) -> Iterator[None]:
+        """What is changed meanwhile is changed by somebody who is not us."""
+        before, self.actor = self.actor, A_PERSON
+        try:
+            yield
+        finally:
+            self.actor = before
+
+    def tell(self, message: str, table: Table, row: Row, given: Mapping[str, Value]) -> None:
+        """A row was changed."""
+        take_back = self.told(message, table, row, given)
+        if take_back is not None:
+            self.done(take_back)
 
     def done(self, undo: Undo) -> None:
         """A change was made; a change set can take it back."""
@@ -185,6 +209,10 @@ def _states(columns: dict[str, Column]) -> dict[int, int]:
     if len(state.options) != len(status.options):
         return {}
     return dict(zip(state.options, status.options, strict=True))
+
+
+def _nobody(_message: str, _table: Table, _row: Row, _given: Mapping[str, Value]) -> None:
+    """Nobody listens."""
 
 
 def find_table(organization: Organization, entity: str) -> Rows:

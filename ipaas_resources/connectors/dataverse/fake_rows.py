@@ -30,8 +30,10 @@ def insert(
     _derive(prepared, given, values, values)
     if forced:
         values |= forced
-    organization.done(rows.add(Row(identifier, values, version)))
+    row = Row(identifier, values, version)
+    organization.done(rows.add(row))
     organization.recent.note((rows.table.name, identifier))
+    organization.tell("Create", rows.table, row, {**given, **(forced or {})})
 
 
 def change(organization: Organization, rows: Rows, row: Row, given: Values) -> None:
@@ -49,11 +51,13 @@ def change(organization: Organization, rows: Rows, row: Row, given: Values) -> N
     if state is not None and "statuscode" not in given and state in prepared.states:
         values["statuscode"] = prepared.states[state]
     organization.done(rows.change(row, values, version))
+    organization.tell("Update", rows.table, row, given)
 
 
 def remove(organization: Organization, rows: Rows, row: Row) -> None:
     """Delete a row."""
     organization.done(rows.remove(row, organization.next_version()))
+    organization.tell("Delete", rows.table, row, {})
 
 
 def _derive(prepared: Prepared, given: Values, whole: Values, values: Values) -> None:

@@ -118,6 +118,16 @@ class Metadata:
         self._definitions = {definition.entity_set: definition for definition in found}
         return found
 
+    async def entity_of(self, logical_name: str) -> str | None:
+        """The entity set of a table; None when the environment offers no table of that name."""
+        for again in (False, True):
+            if again or not self._definitions:
+                await self.definitions()
+            for definition in self._definitions.values():
+                if definition.logical_name == logical_name:
+                    return definition.entity_set
+        return None
+
     async def known(self, entity: str) -> Table:
         """The table as last read; read now when it never was. Raises SchemaError when there is none."""
         return self._tables.get(entity) or await self.read(entity)

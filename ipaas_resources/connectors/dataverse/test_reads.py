@@ -380,3 +380,13 @@ class TestServiceProtection:
         assert (key.system, key.credential, key.scope) == ("crm", "11111111-aaaa-bbbb-cccc-000000000001", "")
         policy = bench.connector.manifest.limits.policy()
         assert (policy.requests, policy.window, policy.concurrency) == (6000, 300, 52)
+
+
+async def test_a_table_s_logical_name_leads_to_our_entity_and_is_asked_for_once(bench):
+    asked = spy(bench, "EntityDefinitions")
+    assert await bench.connector.entity_of("account") == "accounts"
+    assert await bench.connector.entity_of("contact") == "contacts"
+    assert len(asked) == 1
+    # A table may have been made since: an unknown one is looked for again.
+    assert await bench.connector.entity_of("ghost") is None
+    assert len(asked) == 2

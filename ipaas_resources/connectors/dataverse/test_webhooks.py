@@ -111,3 +111,71 @@ def test_nothing_is_parsed_before_the_proof(monkeypatch):
 def test_only_the_product_s_own_headers_are_kept():
     given = request(SECRET, **{"x-ms-dynamics-msg-size-exceeded": "1", "authorization": "x"})
     assert RECEIVER.prove(given, b"{}", sender(), 0.0).headers == {"x-ms-dynamics-msg-size-exceeded": "1"}
+
+
+ONE, TWO, THREE = (f"0000000{n}-aaaa-bbbb-cccc-dddddddddddd" for n in (1, 2, 3))
+
+
+def pointers(headers=None, **more):
+    body = json.dumps(context(PrimaryEntityId=ONE.upper()) | more).encode()
+    found = RECEIVER.hints(body, headers or {})
+    assert found.unclear == ""
+    return [(pointer.table, pointer.record) for pointer in found.pointers]
+
+
+def inputs(**parameters):
+    return {"InputParameters": [{"key": name, "value": value} for name, value in parameters.items()]}
+
+
+@pytest.mark.parametrize("message", ["Create", "Update", "Delete", "Assign", "SetState"])
+def test_whatever_happened_to_a_record_it_is_read(message):
+    target = {"LogicalName": "account", "Id": ONE, "Attributes": [{"key": "name", "value": "n"}]}
+    assert pointers(MessageName=message, **inputs(Target=target)) == [("account", ONE)]
+
+
+def test_the_other_record_of_a_merge_and_those_of_an_association_are_read_too():
+    assert pointers(MessageName="Merge", **inputs(Target={"Id": ONE}, SubordinateId=TWO)) == [
+        ("account", ONE),
+        ("account", TWO),
+    ]
+    related = [{"LogicalName": "contact", "Id": TWO}, {"LogicalName": "contact", "Id": THREE}]
+    assert pointers(MessageName="Associate", **inputs(RelatedEntities=related)) == [
+        ("account", ONE),
+        ("contact", TWO),
+        ("contact", THREE),
+    ]
+
+
+def test_a_message_about_many_records_points_to_each():
+    none = "00000000-0000-0000-0000-000000000000"
+    many = {"Entities": [{"LogicalName": "account", "Id": ONE}, {"LogicalName": "account", "Id": TWO}]}
+    assert pointers(MessageName="UpdateMultiple", PrimaryEntityId=none, **inputs(Targets=many)) == [
+        ("account", ONE),
+        ("account", TWO),
+    ]
+    made = {"OutputParameters": [{"key": "Ids", "value": [ONE, TWO]}]}
+    assert pointers(MessageName="CreateMultiple", PrimaryEntityId=none, **made) == [
+        ("account", ONE),
+        ("account", TWO),
+    ]
+
+
+def test_what_the_product_left_out_of_a_large_body_is_found_by_reading_the_table():
+    headers = {"x-ms-dynamics-msg-size-exceeded": "true"}
+    # The record is named all the same.
+    assert pointers(headers, MessageName="Update") == [("account", ONE)]
+    none = "00000000-0000-0000-0000-000000000000"
+    assert pointers(headers, MessageName="UpdateMultiple", PrimaryEntityId=none) == [("account", None)]
+    assert pointers(headers, MessageName="Associate") == [("account", ONE), ("account", None)]
+
+
+def test_a_table_that_the_body_does_not_name_is_taken_from_the_header():
+    headers = {"x-ms-dynamics-entity-name": "account"}
+    assert pointers(headers, PrimaryEntityName="none") == [("account", ONE)]
+
+
+def test_names_and_ids_that_no_row_has_are_unclear():
+    body = json.dumps(context(PrimaryEntityName="A B", PrimaryEntityId="1; DROP")).encode()
+    found = RECEIVER.hints(body, {})
+    assert found.pointers == ()
+    assert found.unclear

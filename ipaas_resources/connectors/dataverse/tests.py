@@ -157,6 +157,8 @@ _COOKIE = (
 class DataverseCase(ConformanceCase):
     readable = "contacts"
     writable = "accounts"
+    not_subscribable = "roles"
+    subscribe_path = "serviceendpoints"
     secrets: ClassVar[dict[str, str]] = {"CRM_SECRET": CANARY_SECRET}
     no_cursor_expiry = ""
     key_fields = ("accountnumber",)

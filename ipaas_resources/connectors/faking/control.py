@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from ipaas_resources.connectors.faking.faults import Fault
-from ipaas_resources.connectors.faking.wire import Reply, Request, json_reply
+from ipaas_resources.connectors.faking.sending import Mischief
+from ipaas_resources.connectors.faking.wire import Reply, Request, dumps, json_reply
 
 if TYPE_CHECKING:
     from ipaas_resources.connectors.fakes import FakeApp
     from ipaas_resources.core.values import Value
 
 PREFIX = "/_sim/"
+#: A control of one product: the request, its body read -> what is answered as JSON.
+ProductControl = Callable[["Request"], "Value"]
 _SETTINGS = ("latency", "search_lag", "limits_on")
 
 
@@ -21,20 +25,44 @@ async def control(app: FakeApp, request: Request) -> Reply:
     """Answer one control request; it is in no ledger, meets no fault, needs no sign-in.
 
     GET ledger?since=ID, GET counts, POST faults (one Fault or a list), GET faults, DELETE faults, POST reset (ledger
-    and faults), GET or POST settings {latency, search_lag, limits_on}, and records/ENTITY?scope=S[&id=ID]:
-    GET lists, POST adds (answers {"id"}), PATCH changes, DELETE removes.
+    and faults), GET or POST settings {latency, search_lag, limits_on}, GET deliveries?since=NUMBER, GET or POST
+    mischief {duplicate, shuffle, drop} (see sending.py), and records/ENTITY?scope=S[&id=ID]: GET lists, POST adds
+    (answers {"id"}), PATCH changes, DELETE removes. What else a product's own screens do: its `sim_controls`.
     """
     await request.read()
     name, _, rest = request.path.removeprefix(PREFIX).partition("/")
     if name == "records" and rest:
         return _records(app, request, rest)
-    answer = _ROUTES.get((request.method, name))
+    answer = _ROUTES.get((request.method, name)) or _of_the_product(app, request.method, name)
     if answer is None:
         return json_reply({"error": f"no control endpoint {request.method} {PREFIX}{name}"}, 404)
     try:
         return json_reply(answer(app, request))
+    except KeyError as missing:
+        return json_reply({"error": f"there is no {missing}"}, 404)
     except (msgspec.ValidationError, ValueError) as error:
         return json_reply({"error": str(error)}, 400)
+
+
+def _of_the_product(app: FakeApp, method: str, name: str) -> Callable[[FakeApp, Request], Value] | None:
+    own = app.sim_controls().get((method, name))
+    return None if own is None else lambda _app, request: own(request)
+
+
+def _deliveries(app: FakeApp, request: Request) -> Value:
+    since = int(request.query.get("since", "0"))
+    entries = [msgspec.structs.asdict(one) for one in app.ledger.deliveries if one.number > since]
+    return {"entries": entries, "next": max((one["number"] for one in entries), default=since)}
+
+
+def _show_mischief(app: FakeApp, _request: Request) -> Value:
+    return msgspec.structs.asdict(app.mailroom.mischief)
+
+
+def _set_mischief(app: FakeApp, request: Request) -> Value:
+    # Through JSON, for Decimals of the body are floats here.
+    app.mailroom.mischief = msgspec.json.decode(dumps(request.json()), type=Mischief)
+    return _show_mischief(app, request)
 
 
 def _ledger(app: FakeApp, request: Request) -> Value:
@@ -101,6 +129,9 @@ _ROUTES = {
     ("POST", "reset"): _reset,
     ("GET", "settings"): _show_settings,
     ("POST", "settings"): _set_settings,
+    ("GET", "deliveries"): _deliveries,
+    ("GET", "mischief"): _show_mischief,
+    ("POST", "mischief"): _set_mischief,
 }
 
 

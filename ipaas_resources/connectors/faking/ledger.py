@@ -30,6 +30,7 @@ class LedgerEntry(msgspec.Struct, kw_only=True, gc=False):
     """
 
     at: float  # the clock's monotonic seconds when the request came in
+    done: float = 0.0  # the same when its effects had been applied and its answer was ready
     request_id: int
     method: str
     path: str
@@ -44,12 +45,31 @@ class LedgerEntry(msgspec.Struct, kw_only=True, gc=False):
     retry_after: float | None = None  # seconds that the answer asked the caller to wait
 
 
+class DeliveryEntry(msgspec.Struct, kw_only=True, gc=False):
+    """One attempt of the fake to tell a receiver something (a webhook). Times are the clock's monotonic seconds."""
+
+    number: int  # grows with every attempt, in the order of their ends
+    at: float  # when it was sent
+    answered: float  # when the answer was in, or patience at its end
+    changed: float  # when the oldest change that it tells of was made
+    url: str  # of the receiver, without its secrets
+    about: tuple[str, ...]  # what it tells of: "work_orders 285227"
+    attempt: int = 1
+    status: int = 0  # 0: no answer
+    fate: str = "sent"  # sent | dropped (it never left, on purpose)
+    copy: bool = False  # sent a second time on purpose
+    size: int = 0  # bytes of the body
+
+
 class Ledger:
     """All requests since the start or the last `clear`, oldest first. Stores references, copies nothing."""
 
     def __init__(self) -> None:
         self.entries: list[LedgerEntry] = []
-        #: Running totals: "requests", "reads", "writes", "status:<n>", "effect:<kind>", "refused_connections".
+        #: What the fake itself sent, oldest first.
+        self.deliveries: list[DeliveryEntry] = []
+        #: Running totals: "requests", "reads", "writes", "status:<n>", "effect:<kind>", "refused_connections",
+        #: "deliveries" (attempts) and "delivery:<status>", "delivery:dropped".
         self.counts: Counter[str] = Counter()
 
     def add(self, entry: LedgerEntry) -> None:
@@ -65,6 +85,12 @@ class Ledger:
         """Add effects to the totals."""
         for effect in effects:
             self.counts[f"effect:{effect.kind}"] += 1
+
+    def delivered(self, entry: DeliveryEntry) -> None:
+        """Note an attempt to deliver."""
+        self.deliveries.append(entry)
+        self.counts["deliveries"] += 1
+        self.counts[f"delivery:{entry.status if entry.fate == 'sent' else entry.fate}"] += 1
 
     def writes(self, entity: str | None = None) -> list[Effect]:
         """Every accepted effect, of one entity where one is named, in order."""
@@ -90,4 +116,5 @@ class Ledger:
     def clear(self) -> None:
         """Forget everything."""
         self.entries.clear()
+        self.deliveries.clear()
         self.counts.clear()

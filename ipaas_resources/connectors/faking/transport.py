@@ -100,7 +100,7 @@ async def body_chunks(reply: Reply, *, torn: bool) -> AsyncIterator[bytes]:
 async def asgi(app: FakeApp, scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """The ASGI face of a fake."""
     if scope["type"] == "lifespan":
-        await _lifespan(receive, send)
+        await _lifespan(app, receive, send)
         return
     if scope["type"] != "http":
         raise ValueError("a fake speaks HTTP only")
@@ -158,12 +158,13 @@ def _abort(receive: Receive) -> None:
         transport.abort()
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
+async def _lifespan(app: FakeApp, receive: Receive, send: Send) -> None:
+    """The server's life is the mailroom's."""
+    await receive()
+    async with app.mailroom.running():
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 @contextlib.contextmanager
