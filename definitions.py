@@ -13,6 +13,7 @@ from ipaas_assets.registry_asset import registry_asset
 from ipaas_assets.resources import RESOURCE, Platform, platform_resource
 from schedules.reconcile import reconcile_schedules
 from schedules.retention import retention_job, retention_schedule
+from sensors.inbox import inbox_sensors
 from sensors.polling import polling_sensors
 from sensors.watch import watch_sensor
 
@@ -25,7 +26,7 @@ def make_definitions(platform: Platform) -> dg.Definitions:
         assets=[registry_asset(graph), *entity_assets(graph), *flow_assets(graph, platform)],
         jobs=[*jobs.values(), retention_job],
         schedules=[*reconcile_schedules(graph, jobs), retention_schedule],
-        sensors=[*polling_sensors(graph, jobs), watch_sensor(graph)],
+        sensors=[*polling_sensors(graph, jobs), *inbox_sensors(graph, jobs), watch_sensor(graph)],
         resources={RESOURCE: platform_resource(platform)},
         # A process per step would read the definitions again, and fail when a flow has gone in between.
         executor=dg.in_process_executor,

@@ -1,4 +1,4 @@
-"""What is judged of an asset, from the store: drift, contract, freshness, dead letters.
+"""What is judged of an asset, from the store: drift, contract, subscription, freshness, dead letters.
 
 In a run by its step, and without one by the sensor that watches: a healthy idle flow has nothing to materialise, so
 nobody else would see it grow stale.
@@ -6,15 +6,19 @@ nobody else would see it grow stale.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
 import dagster as dg
 
 from ipaas_assets.graph import EntityNode, FlowNode, Graph, TargetNode
+from ipaas_assets.spans import span
+from ipaas_assets.subscription_check import SUBSCRIPTION, subscription, webhook_flows
 from ipaas_assets.sync.drift import Drift, drift
 from ipaas_assets.verdicts import Verdict
 from ipaas_resources.core.schema import schema_from
+from ipaas_resources.settings import load_settings
 from ipaas_resources.store.database import Database
 
 SCHEMA_DRIFT = "schema_drift"
@@ -30,8 +34,8 @@ _MANY = 10  # names in a sentence
 # --- specs ------------------------------------------------------------------------------------------------------
 
 
-def entity_check_specs(entity: EntityNode, *, is_source: bool) -> list[dg.AssetCheckSpec]:
-    """The checks of an entity asset."""
+def entity_check_specs(entity: EntityNode, readers: Sequence[FlowNode]) -> list[dg.AssetCheckSpec]:
+    """The checks of an entity asset that these flows read."""
     key = dg.AssetKey(entity.key)
     specs = [
         dg.AssetCheckSpec(
@@ -40,10 +44,16 @@ def entity_check_specs(entity: EntityNode, *, is_source: bool) -> list[dg.AssetC
             description="Compares the newest schema snapshot with the one that the flows were applied against.",
         )
     ]
-    if is_source:
+    if readers:
         specs.append(
             dg.AssetCheckSpec(
                 CONTRACT_VIOLATIONS, asset=key, description="Records set aside because they break the schema."
+            )
+        )
+    if webhook_flows(readers):
+        specs.append(
+            dg.AssetCheckSpec(
+                SUBSCRIPTION, asset=key, description="Whether the product tells of changes by webhook."
             )
         )
     return specs
@@ -115,6 +125,10 @@ async def freshness(database: Database, flow: FlowNode, target: TargetNode) -> V
         entity=flow.source.entity,
     )
     waiting, pulled = _seconds(row.oldest_pending), _seconds(row.last_pull)
+    window = flow.compiled.flow.window
+    if waiting is not None and window is not None:
+        # Held work is not late: only the time counts in which the flow might have written it.
+        waiting = window.open_between(row.moment - dt.timedelta(seconds=waiting), row.moment).total_seconds()
     faults = []
     if row.never_pulled or pulled is None:
         faults.append(f"{flow.source.name} was never read to the end")
@@ -122,7 +136,7 @@ async def freshness(database: Database, flow: FlowNode, target: TargetNode) -> V
         faults.append(f"{flow.source.name} was last read {_ago(pulled)}")
     if waiting is not None and waiting > most:
         faults.append(f"the oldest change that waits is from {_ago(waiting)}")
-    limit = f"the limit is {_span(most)}"
+    limit = f"the limit is {span(most)}"
     return Verdict(
         key=target.key,
         check=FRESHNESS,
@@ -140,15 +154,8 @@ def _seconds(value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _span(seconds: float) -> str:
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"
-
-
 def _ago(seconds: float) -> str:
-    return f"{_span(seconds)} ago"
+    return f"{span(seconds)} ago"
 
 
 # --- entities ---------------------------------------------------------------------------------------------------
@@ -160,7 +167,15 @@ async def judge_entity(database: Database, graph: Graph, entity: EntityNode) -> 
     readers = graph.readers(entity)
     if readers:
         verdicts.append(await contract_violations(database, entity, readers))
-    return verdicts
+    return verdicts + await judge_subscription(database, graph, entity)
+
+
+async def judge_subscription(database: Database, graph: Graph, entity: EntityNode) -> list[Verdict]:
+    """The verdict on the webhooks of one entity now; none where no flow wants any."""
+    wanting = webhook_flows(graph.readers(entity))
+    if not wanting:
+        return []
+    return [await subscription(database, entity, wanting, load_settings().public_url)]
 
 
 async def contract_violations(database: Database, entity: EntityNode, readers: Sequence[FlowNode]) -> Verdict:

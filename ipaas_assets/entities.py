@@ -34,7 +34,8 @@ def entity_assets(graph: Graph) -> list[dg.AssetsDefinition]:
 
 
 def _entity_asset(graph: Graph, entity: EntityNode) -> dg.AssetsDefinition:
-    readers = [flow.name for flow in graph.readers(entity)]
+    flows = graph.readers(entity)
+    readers = [flow.name for flow in flows]
     writers = [f"{flow.name}.{target.name}" for flow, target in graph.writers(entity)]
 
     @dg.asset(
@@ -46,7 +47,7 @@ def _entity_asset(graph: Graph, entity: EntityNode) -> dg.AssetsDefinition:
         metadata={"system": entity.system, "entity": entity.entity},
         config_schema=CONFIG,
         required_resource_keys={RESOURCE},
-        check_specs=entity_check_specs(entity, is_source=bool(readers)),
+        check_specs=entity_check_specs(entity, flows),
         hooks={no_retry_without_hope},
         pool=pool_of(entity),
         output_required=True,

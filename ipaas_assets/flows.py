@@ -27,10 +27,10 @@ from ipaas_assets.steps import (
     CONFIG,
     FLOW_TAG,
     SYSTEM_TAG,
+    is_to_pull,
     lane_of,
     mode_of,
     platform_of,
-    pulled_in_this_run,
     tag_trace,
     trigger_of,
 )
@@ -139,7 +139,7 @@ def _run(context: dg.AssetExecutionContext, graph: Graph, flow: FlowNode) -> Ite
     chosen = [
         target for target in flow.targets.values() if dg.AssetKey(target.key) in context.selected_asset_keys
     ]
-    pull = not pulled_in_this_run(context, flow.source.key, mode)
+    pull = is_to_pull(context, flow.source.key, mode)
     progress = _log_progress(context.log.info, flow.name)
     report = run_step(
         _sync(platform, graph, flow, chosen, mode=mode, lane=lane, pull=pull, progress=progress),
@@ -149,18 +149,21 @@ def _run(context: dg.AssetExecutionContext, graph: Graph, flow: FlowNode) -> Ite
     tag_trace(context, result.trace_id)
     for warning in result.warnings:
         context.log.warning(warning)
-    if pull:
+    if pull or result.counts.changed:
         _report_source(context, flow, report, mode)
     if result.error:
         yield from _failed(context, flow, chosen, report, platform)
-    # What a poll finds is news or nothing; whoever starts a run by hand sees that it ran, and no asset stays empty.
-    idle = trigger_of(context) == "poll" and not result.counts.changed and not result.counts.outcomes
-    asked = context.selected_asset_check_keys
+    # What a sensor asks for finds news or nothing; whoever starts a run by hand sees that it ran, and no asset stays
+    # empty.
+    asked = trigger_of(context) in {"webhook", "poll"}
+    idle = asked and not result.counts.changed and not result.counts.outcomes
+    wanted = context.selected_asset_check_keys
     for target in chosen:
         checks = [
             verdict.result()
             for verdict in report.target_verdicts
-            if verdict.key == target.key and dg.AssetCheckKey(dg.AssetKey(target.key), verdict.check) in asked
+            if verdict.key == target.key
+            and dg.AssetCheckKey(dg.AssetKey(target.key), verdict.check) in wanted
         ]
         if idle and _is_materialized(context, target.key):
             yield from checks
@@ -250,17 +253,20 @@ def _target_metadata(flow: FlowNode, target: TargetNode, report: FlowReport, pla
 
 
 def _report_source(context: dg.AssetExecutionContext, flow: FlowNode, report: FlowReport, mode: Mode) -> None:
-    """The step pulled the source entity as well: its asset shows that, and what is judged of it."""
-    pulled = report.result.pulled
-    news = any(each.changed or each.deleted for each in pulled.values())
+    """The step read the source entity as well: its asset shows that, and what is judged of it."""
+    pulled, counts = report.result.pulled, report.result.counts
+    # Also records that webhooks told of, which no pull has seen.
+    news = counts.changed or any(each.deleted for each in pulled.values())
     first = not _is_materialized(context, flow.source.key)
     if not report.result.error and (news or first or mode == "full"):
         context.log_event(
             dg.AssetMaterialization(
                 asset_key=dg.AssetKey(flow.source.key),
-                description=f"Pulled by the flow {flow.name}.",
+                description=f"Read by the flow {flow.name}.",
                 metadata={
                     **pull_metadata(pulled, mode=mode),
+                    "received": counts.received,
+                    "changed": counts.changed,
                     "trace_id": report.result.trace_id,
                     "dagster/column_schema": entity_columns(report.source),
                 },

@@ -86,12 +86,13 @@ class FlowNode(msgspec.Struct, frozen=True, kw_only=True):
             return f"{self.name}: it is no longer active"
         if not stored.enabled:
             return f"{self.name}: it is disabled"
-        involved = {self.source.system, *(target.entity.system for target in self.targets.values())}
-        paused = sorted(
-            system.system for system in now.systems if system.paused and system.system in involved
-        )
-        if paused:
-            return f"{self.name}: {', '.join(paused)} is paused"
+        paused = {system.system for system in now.systems if system.paused}
+        aimed = {target.entity.system for target in self.targets.values()}
+        if self.source.system in paused:
+            return f"{self.name}: {self.source.system} is paused"
+        # As long as one target may be written, the others wait by themselves.
+        if paused >= aimed:
+            return f"{self.name}: {', '.join(sorted(aimed))} is paused"
         return ""
 
 

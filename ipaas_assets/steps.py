@@ -12,7 +12,10 @@ from ipaas_assets.sync.model import Lane, Mode
 
 FLOW_TAG: Final = "ipaas/flow"
 SYSTEM_TAG: Final = "ipaas/system"
-TRIGGER_TAG: Final = "ipaas/trigger"  # poll | schedule; without it a person started the run
+TRIGGER_TAG: Final = "ipaas/trigger"  # webhook | poll | schedule; without it a person started the run
+PULL_TAG: Final = "ipaas/pull"
+#: The run works off what waits; its source was read by whoever asked for the run.
+NO_PULL: Final = {PULL_TAG: "no"}
 TRACE_TAG: Final = "ipaas/trace_id"
 
 CONFIG: Final = {
@@ -45,13 +48,20 @@ def platform_of(context: dg.AssetExecutionContext) -> Platform:
 
 
 def trigger_of(context: dg.AssetExecutionContext) -> str:
-    """What started the run: poll, schedule, or a person ('')."""
+    """What started the run: webhook, poll, schedule, or a person ('')."""
     return context.run.tags.get(TRIGGER_TAG, "")
 
 
 def lane_of(context: dg.AssetExecutionContext) -> Lane:
-    """The lane of the work that this run raises: polls go before schedules and people."""
-    return Lane.POLLING if trigger_of(context) == "poll" else Lane.BATCH
+    """The lane of the work that this run raises: webhooks go before polls, and these before schedules and people."""
+    return {"webhook": Lane.REALTIME, "poll": Lane.POLLING}.get(trigger_of(context), Lane.BATCH)
+
+
+def is_to_pull(context: dg.AssetExecutionContext, entity: Key, mode: Mode) -> bool:
+    """Whether the step reads its source: not when that was done already, by this run or by whoever asked for it."""
+    if context.run.tags.get(PULL_TAG) == NO_PULL[PULL_TAG] and mode == "incremental":
+        return False
+    return not pulled_in_this_run(context, entity, mode)
 
 
 def pulled_in_this_run(context: dg.AssetExecutionContext, entity: Key, mode: Mode) -> bool:

@@ -1,4 +1,4 @@
-"""What grows every day leaves by a nightly job: Dagster's runs and events, our sync events, intents and runs.
+"""What grows every day leaves by a nightly job: Dagster's runs and events, our sync events, intents, runs, deliveries.
 
 Dagster keeps runs and events for ever by itself (only ticks have a setting, in dagster.yaml).
 """
@@ -28,6 +28,14 @@ CONFIG: Final = {
         int, default_value=24, description="Sync events are kept for this month and so many before."
     ),
     "intent_days": dg.Field(int, default_value=30, description="Closed intents are kept this long."),
+    "delivery_days": dg.Field(
+        int, default_value=30, description="Webhook deliveries that were dealt with are kept this long."
+    ),
+    "delivery_key_days": dg.Field(
+        int,
+        default_value=4,
+        description="Keys of deliveries are kept this long: senders repeat a delivery for up to 75 hours.",
+    ),
     "run_days": dg.Field(
         int, default_value=90, description="The platform's own list of runs is kept this long."
     ),
@@ -48,6 +56,10 @@ def remove_old(context: dg.OpExecutionContext) -> None:
         "sync events": lambda: partitions(platform, keep_months=config["sync_event_months"]),
         "intents": lambda: run_async(rows(platform, "retire_intents", days=config["intent_days"])),
         "runs": lambda: run_async(rows(platform, "retire_runs", days=config["run_days"])),
+        "deliveries": lambda: run_async(rows(platform, "retire_inbox", days=config["delivery_days"])),
+        "delivery keys": lambda: run_async(
+            rows(platform, "retire_inbox_keys", days=config["delivery_key_days"])
+        ),
         "Dagster runs": lambda: remove_old_runs(
             context.instance, before=now - dt.timedelta(days=config["dagster_run_days"])
         ),
@@ -73,7 +85,7 @@ def remove_old(context: dg.OpExecutionContext) -> None:
     name="retention",
     executor_def=dg.in_process_executor,
     hooks={no_retry_without_hope},
-    description="Removes what is older than its days: runs, events, intents, sync events.",
+    description="Removes what is older than its days: runs, events, intents, sync events, deliveries.",
     tags={"dagster/priority": "-5"},
 )
 def retention_job() -> None:

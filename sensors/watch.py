@@ -8,7 +8,7 @@ from typing import Final
 
 import dagster as dg
 
-from ipaas_assets.checks import judge_target
+from ipaas_assets.checks import judge_subscription, judge_target
 from ipaas_assets.graph import Graph
 from ipaas_assets.registered import READ_LIMIT, within
 from ipaas_assets.registry_asset import judge_registry
@@ -19,7 +19,7 @@ from ipaas_resources.core.platform import run_async
 
 _EVERY: Final = 30
 _HOUR: Final = 3600.0
-#: Seconds for judging all flow targets.
+#: Seconds for judging all flow targets and subscriptions.
 _LIMIT: Final = 20.0
 
 
@@ -30,7 +30,7 @@ def watch_sensor(graph: Graph, *, clock: Callable[[], float] = time.time) -> dg.
         name="watch",
         minimum_interval_seconds=_EVERY,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Freshness, dead letters and the registry, seen without a run.",
+        description="Freshness, dead letters, subscriptions and the registry, seen without a run.",
         required_resource_keys={RESOURCE},
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -41,7 +41,7 @@ def watch_sensor(graph: Graph, *, clock: Callable[[], float] = time.time) -> dg.
             verdicts = judge_registry(graph, None, problem=error.message)
         else:
             verdicts = judge_registry(graph, registered)
-            verdicts += within(_LIMIT + READ_LIMIT, lambda: run_async(_judge_targets(platform, graph)))
+            verdicts += within(_LIMIT + READ_LIMIT, lambda: run_async(_judge_all(platform, graph)))
         news = news_among(context.instance, verdicts, older_than=clock() - _HOUR)
         skip = None if news else f"{len(verdicts)} checks, nothing new"
         return dg.SensorResult(asset_events=[verdict.evaluation() for verdict in news], skip_reason=skip)
@@ -49,12 +49,16 @@ def watch_sensor(graph: Graph, *, clock: Callable[[], float] = time.time) -> dg.
     return watch
 
 
-async def _judge_targets(platform: Platform, graph: Graph) -> list[Verdict]:
+async def _judge_all(platform: Platform, graph: Graph) -> list[Verdict]:
     async with platform.database() as database:
-        return [
+        verdicts = [
             verdict
             for flow in graph.flows
             if flow.stored.enabled
             for target in flow.targets.values()
             for verdict in await judge_target(database, flow, target)
         ]
+        # A subscription is lost and healed without any run of its entity.
+        for entity in graph.entities:
+            verdicts += await judge_subscription(database, graph, entity)
+        return verdicts

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ targets:
       parent: {ref: customers_to_clients.client, of: parent}
 """
 
+_SOURCE = re.compile(r"source: \{system: (\w+), entity: (\w+)")
+
 BROKEN = "flow: broken\nsource: {system: bc}\n"
 
 
@@ -94,8 +97,9 @@ class Installation(Platform):
 
     # --- registry ----------------------------------------------------------------------------------------------------
 
-    def connect(self, *names: str) -> None:
-        """Store system documents."""
+    def connect(self, *names: str, connectors: Mapping[str, str] | None = None) -> None:
+        """Store system documents; with the connectors whose webhooks they send, where that matters."""
+        kinds = {name: f"{name}_product" for name in names} | dict(connectors or {})
 
         async def work() -> None:
             async with self.database() as database:
@@ -104,10 +108,10 @@ class Installation(Platform):
                     [
                         StoredSystem(
                             system=name,
-                            connector=f"{name}_product",
+                            connector=kinds[name],
                             document={
                                 "system": name,
-                                "connector": f"{name}_product",
+                                "connector": kinds[name],
                                 "secrets": {"password": "env:PASSWORD"},
                                 "settings": {"url": "http://hidden.example"},
                             },
@@ -172,11 +176,13 @@ def _new_flow(text: str) -> NewFlow:
     lines = dict(
         line.split(": ", 1) for line in text.strip().splitlines() if not line.startswith(" ") and ": " in line
     )
+    source = _SOURCE.search(text)
+    system, entity = source.groups() if source else ("bc", "salesCustomers")
     return NewFlow(
         flow=lines["flow"],
         text=text,
-        source_system="bc",
-        source_entity="salesCustomers",
+        source_system=system,
+        source_entity=entity,
         exclusive_group=None,
     )
 

@@ -94,6 +94,34 @@ def test_the_nightly_job_shortens_everything_and_tells_what_it_did(
     assert installation.sql("SELECT to_regclass('sync_events_2001_01')") == [(None,)]
 
 
+def test_deliveries_that_were_dealt_with_leave_and_keys_outlive_the_longest_repeat(
+    stored: dg.DagsterInstance, installation: Installation
+) -> None:
+    installation.sql(
+        "INSERT INTO inbox (subscription, body, headers, trace_id, state, received_at) SELECT 's', '', '{}', 't', state,"
+        " now() - make_interval(days => age) FROM unnest(ARRAY['due', 'done', 'ignored', 'dead']) AS state,"
+        " unnest(ARRAY[29, 31]) AS age",
+        "INSERT INTO inbox_keys (subscription, key, received_at) SELECT 's', decode(lpad(to_hex(hours), 32, '0'), 'hex'),"
+        " now() - make_interval(hours => hours) FROM unnest(ARRAY[1, 76, 95, 97]) AS hours",
+        "INSERT INTO hints (system, entity, scope, record, state, raised_at, trace_ids) VALUES ('s', 'e', '', 'r', 'dead',"
+        " now() - interval '99 days', '{}')",
+    )
+
+    result = retention_job.execute_in_process(
+        instance=stored, resources={RESOURCE: platform_resource(installation)}
+    )
+
+    assert result.success
+    assert installation.sql("SELECT state, count(*) FROM inbox GROUP BY 1 ORDER BY 1") == [
+        ("dead", 1),
+        ("done", 1),
+        ("due", 2),
+        ("ignored", 1),
+    ]
+    assert installation.sql("SELECT count(*) FROM inbox_keys") == [(3,)]
+    assert installation.sql("SELECT count(*) FROM hints") == [(1,)]
+
+
 def test_partitions_are_made_ahead(installation: Installation) -> None:
     ahead = (
         "SELECT count(*) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent ="
