@@ -19,9 +19,11 @@ from ipaas_assets.sync.engine import Engine
 from ipaas_assets.sync.model import Mode
 from ipaas_assets.sync.run import RunResult, run_flow
 from ipaas_assets.sync.systems import apply_systems
+from ipaas_resources.core.clock import SystemIds
 from ipaas_resources.core.errors import StopError
 from ipaas_resources.settings import Settings
 from ipaas_resources.store.server import EmbeddedServer
+from ipaas_resources.store.subscriptions import Subscription, save_subscription
 from simulator.client import SimulatorClient
 from simulator.verify import verify
 
@@ -114,6 +116,32 @@ async def apply_demo(settings: Settings, ready: dict[str, Any], say: Say) -> Non
         await opened.load()
         applied = await apply_folder(opened, FLOWS, actor="demo", reason="demo")
         say(f"{len(opened.systems)} systems and {len(applied.flows)} flows applied")
+
+
+async def register_lab_hook(settings: Settings, ready: dict[str, Any], public_url: str, say: Say) -> None:
+    """Let the lab tell us of its changes, as a person does it: our URL and the secret go into its screen.
+
+    The other two products are asked over their APIs, by the polling worker.
+    """
+    subscription = f"lab-{SystemIds().trace_id()}"
+    async with engine(settings, load=False) as opened:
+        await save_subscription(
+            opened.database,
+            Subscription(
+                subscription=subscription,
+                system="cal",
+                connector=None,
+                proof="signature",
+                secret=ready["secrets"]["cal_webhook_secret"],
+            ),
+        )
+    await asyncio.to_thread(_add_hook, ready, f"{public_url}/hooks/{subscription}")
+    say("The lab tells of its changes at the webhook ingress")
+
+
+def _add_hook(ready: dict[str, Any], url: str) -> None:
+    with SimulatorClient(json.dumps(ready)) as client:
+        client.add_hook(url, client.webhook_secret("cal"))
 
 
 async def first_sync(settings: Settings, ready: dict[str, Any], options: DemoOptions, say: Say) -> DemoResult:

@@ -19,6 +19,11 @@ from ipaas_resources.core.errors import ConfigurationError, StopError
 _GRACE = 15
 _TRIES = 50
 
+if sys.platform == "win32":
+    _OWN_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP
+else:
+    _OWN_GROUP = 0
+
 #: Exit code of a command that a SIGTERM ended: 128 and the signal's number, as shells count.
 TERMINATED = 143
 
@@ -66,6 +71,8 @@ class Process:
                 env={**os.environ, **environment},
                 # A Ctrl-C in the terminal reaches us alone; we stop the others in order.
                 start_new_session=os.name == "posix",
+                # Windows sends CTRL_BREAK to a process group: without one of its own it would end us too.
+                creationflags=_OWN_GROUP,
             )
 
     @property
@@ -79,23 +86,33 @@ class Process:
             return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
         return ""
 
-    def stop(self) -> None:
-        """Ask it to end, then make it."""
+    def ask_to_end(self) -> None:
+        """Ask it to end; it may take its time."""
         if self.ended:
             return
         if sys.platform == "win32":
             self.handle.send_signal(signal.CTRL_BREAK_EVENT)
         else:
             self.handle.terminate()
-        try:
-            self.handle.wait(_GRACE)
-        except subprocess.TimeoutExpired:
+
+    def sweep(self) -> None:
+        """Make it end, and what it left behind: Dagster's code server leaves a child for some seconds."""
+        if not self.ended:
             self.handle.kill()
             self.handle.wait()
         if sys.platform != "win32":
-            # Dagster's code server leaves a child for some seconds; it would hold the database.
-            with contextlib.suppress(ProcessLookupError):
+            # It would hold the database, or the port that the next one wants.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.handle.pid, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ask it to end, then make it."""
+        if self.ended:
+            return
+        self.ask_to_end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.handle.wait(_GRACE)
+        self.sweep()
 
 
 class Processes:

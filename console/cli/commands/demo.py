@@ -18,11 +18,13 @@ from console.demo import (
     demo_settings,
     first_sync,
     prepare_database,
+    register_lab_hook,
     start_simulator,
 )
 from console.processes import Processes
-from console.up import start_dagster
-from ipaas_resources.settings import load_settings
+from console.supervising import Supervisor
+from console.up import PASSIVE, Installation, supervise
+from ipaas_resources.settings import Settings, load_settings
 
 
 @click.command(short_help="Start three simulated systems and keep them in step.")
@@ -52,27 +54,65 @@ def demo(
     """Start Business Central, Dataverse and a calibration lab as simulated systems and keep them in step."""
     options = DemoOptions(once=once, keep=keep, prefill=prefill, seed=seed, full=full, simulator=simulator)
     settings = demo_settings(load_settings())
-    with Processes(settings.state_dir, say) as processes:
-        prepare_database(settings, options, say)
-        if simulator is None:
-            say("Starting the simulated systems")
-            ready = start_simulator(processes, settings, options, say)
-        else:
-            ready = json.loads(simulator.read_text(encoding="utf-8"))
-        for name, url in ready["urls"].items():
-            say(f"  {name}: {url}")
-        run_async(apply_demo(settings, ready, say))
-        # After the flows are there, so that the code server finds them when it loads.
-        dagster = None if once else start_dagster(processes, settings, say)
-        result = run_async(first_sync(settings, ready, options, say))
-        _show(result, as_json=as_json)
-        if once:
-            sys.exit(0 if result.verified else 1)
-        assert dagster is not None
-        dagster.announce()
-        say(f"Another terminal works on the same demo with IPAAS_STATE_DIR={settings.state_dir}")
-        say("Ctrl-C ends the demo")
-        processes.watch()
+    if once:
+        with Processes(settings.state_dir, say) as processes:
+            ready = _prepare(processes, settings, options)
+            result = run_async(first_sync(settings, ready, options, say))
+            _show(result, as_json=as_json)
+        sys.exit(0 if result.verified else 1)
+    # The supervisor first: a second demo must not empty the database of this one.
+    with (
+        Supervisor(settings.state_dir, say) as supervisor,
+        Processes(settings.state_dir, _quiet) as processes,
+    ):
+        ready = _prepare(processes, settings, options)
+        _live(supervisor, processes, settings, ready, options, as_json=as_json)
+
+
+def _prepare(processes: Processes, settings: Settings, options: DemoOptions) -> dict[str, Any]:
+    """Database, simulated systems, systems and flows; the simulator's ready line."""
+    prepare_database(settings, options, say)
+    if options.simulator is None:
+        say("Starting the simulated systems")
+        ready = start_simulator(processes, settings, options, say)
+    else:
+        ready = dict(json.loads(options.simulator.read_text(encoding="utf-8")))
+    for name, url in ready["urls"].items():
+        say(f"  {name}: {url}")
+    run_async(apply_demo(settings, ready, say))
+    return ready
+
+
+def _live(
+    supervisor: Supervisor,
+    processes: Processes,
+    settings: Settings,
+    ready: dict[str, Any],
+    options: DemoOptions,
+    *,
+    as_json: bool,
+) -> None:
+    """The first sync here, then the live lane until Ctrl-C."""
+    installation = Installation(settings, say, own_senders=True)
+    supervise(supervisor, installation, say)
+    # After the flows are there, so that the code server finds them when it loads.
+    programs = installation.programs()
+    supervisor.start(*(program for program in programs if program.name in PASSIVE))
+    result = run_async(first_sync(settings, ready, options, say))
+    _show(result, as_json=as_json)
+    run_async(register_lab_hook(settings, ready, installation.public_url, say))
+    # Only now: workers and sensors would take part in the first sync, and its sums would be theirs as well.
+    supervisor.start(*(program for program in programs if program.name not in PASSIVE))
+    supervisor.watch(until=supervisor.all_answered)
+    say(f"Another terminal works on the same demo with IPAAS_STATE_DIR={settings.state_dir}")
+    say("Ctrl-C ends the demo")
+    supervisor.watch(until=lambda: any(process.ended for process in processes.all))
+    # Its state was in its memory: another simulator would be another world.
+    processes.watch()
+
+
+def _quiet(_line: str) -> None:
+    """The supervisor says that it stops; once is enough."""
 
 
 def _show(result: DemoResult, *, as_json: bool) -> None:

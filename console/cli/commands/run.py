@@ -21,6 +21,7 @@ from ipaas_resources.core.values import encode
 @click.option("--dry-run", is_flag=True, help="Plan only: show what would be written, write nothing.")
 @click.option("--full", is_flag=True, help="Read all source records, not only changes.")
 @click.option("--replan", is_flag=True, help="Map all known records again, without waiting for a change.")
+@click.option("--ignore-window", is_flag=True, help="Write also while the flow's window is closed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option(
     "--samples",
@@ -29,7 +30,9 @@ from ipaas_resources.core.values import encode
     show_default=True,
     help="Records that a dry run shows in full.",
 )
-def run(flow: str, *, dry_run: bool, full: bool, replan: bool, as_json: bool, samples: int) -> None:
+def run(
+    flow: str, *, dry_run: bool, full: bool, replan: bool, ignore_window: bool, as_json: bool, samples: int
+) -> None:
     """Run FLOW now: read its source, map, write its targets."""
     if full and replan:
         raise click.UsageError(
@@ -39,7 +42,7 @@ def run(flow: str, *, dry_run: bool, full: bool, replan: bool, as_json: bool, sa
     if dry_run:
         _show_dry_run(run_async(_dry_run(flow, mode, samples, quiet=as_json)), as_json=as_json)
         return
-    result = run_async(_run(flow, mode, quiet=as_json))
+    result = run_async(_run(flow, mode, ignore_window=ignore_window, quiet=as_json))
     _show_run(result, as_json=as_json)
     if result.error:
         click.echo(f"ipaas: {result.error}", err=True)
@@ -52,14 +55,21 @@ def run(flow: str, *, dry_run: bool, full: bool, replan: bool, as_json: bool, sa
         sys.exit(3)
 
 
-async def _run(flow: str, mode: Mode, *, quiet: bool) -> RunResult:
+async def _run(flow: str, mode: Mode, *, ignore_window: bool, quiet: bool) -> RunResult:
     async with engine() as opened:
         with working(f"{flow}: reading", quiet=quiet) as tell:
 
             def show(counts: Counts) -> None:
                 tell(f"{flow}: {_outcomes(counts.outcomes)}")
 
-            return await run_flow(opened, flow, mode=mode, pull=mode != "replan", progress=show)
+            return await run_flow(
+                opened,
+                flow,
+                mode=mode,
+                pull=mode != "replan",
+                ignore_window=ignore_window,
+                progress=show,
+            )
 
 
 async def _dry_run(flow: str, mode: Mode, samples: int, *, quiet: bool) -> DryRunResult:

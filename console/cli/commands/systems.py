@@ -14,11 +14,12 @@ from ipaas_assets.sync.systems import apply_systems
 from ipaas_resources.core.errors import ConfigurationError, IpaasError
 from ipaas_resources.settings import load_settings
 from ipaas_resources.store import registry
+from ipaas_resources.store.breakers import BreakerState, breaker_states, reset_breaker
 
 
 @click.group()
 def systems() -> None:
-    """Connected systems: apply, list, test, pause, resume."""
+    """Connected systems: apply, list, test, pause, resume, reset-breaker."""
 
 
 @systems.command("apply")
@@ -41,19 +42,42 @@ def apply_command(path: Path) -> None:
 def list_command(*, as_json: bool) -> None:
     """List the systems."""
 
-    async def work() -> list[registry.StoredSystem]:
+    async def work() -> tuple[list[registry.StoredSystem], dict[str, BreakerState]]:
         async with engine(load=False) as opened:
-            return await registry.list_systems(opened.database)
+            states = await breaker_states(opened.database)
+            return await registry.list_systems(opened.database), {each.system: each for each in states}
 
-    found = run_async(work())
+    found, breakers = run_async(work())
     if as_json:
-        rows = [{"system": each.system, "connector": each.connector, "state": _state(each)} for each in found]
+        rows = [
+            {
+                "system": each.system,
+                "connector": each.connector,
+                "state": _state(each),
+                "breaker": _breaker(breakers.get(each.system)),
+            }
+            for each in found
+        ]
         click.echo(json.dumps(rows))
         return
     if not found:
         click.echo("There are no systems yet. Add one with `ipaas systems apply FILE`.")
     for each in found:
-        click.echo(f"{each.system:<20} {each.connector:<20} {_state(each)}")
+        breaker = breakers.get(each.system)
+        alone = f"; {breaker.sentence()}" if breaker is not None and breaker.state != "closed" else ""
+        click.echo(f"{each.system:<20} {each.connector:<20} {_state(each)}{alone}")
+
+
+def _breaker(state: BreakerState | None) -> dict[str, object]:
+    if state is None:
+        return {"state": "closed", "failures": 0}
+    return {
+        "state": state.state,
+        "failures": state.failures,
+        "error": state.error,
+        "opened_at": state.opened_at.isoformat() if state.opened_at else None,
+        "seconds_left": round(state.left, 1),
+    }
 
 
 def _state(system: registry.StoredSystem) -> str:
@@ -108,6 +132,25 @@ def pause_command(name: str) -> None:
 def resume_command(name: str) -> None:
     """Work with a paused system again."""
     _pause(name, paused=False)
+
+
+@systems.command("reset-breaker")
+@click.argument("name")
+def reset_breaker_command(name: str) -> None:
+    """Try a system at once that is left alone because it failed again and again."""
+
+    async def work() -> bool:
+        async with engine(load=False) as opened:
+            if name not in {each.system for each in await registry.list_systems(opened.database)}:
+                raise ConfigurationError(
+                    f"There is no system {name!r}. `ipaas systems list` shows those there are."
+                )
+            return await reset_breaker(opened.database, name)
+
+    if run_async(work()):
+        click.echo(f"{name}: closed; requests are sent again")
+    else:
+        click.echo(f"{name}: it was not left alone; nothing to do")
 
 
 COMMANDS = [systems]

@@ -14,6 +14,7 @@ from console.web.ingress.protocol import BoundedProtocol
 from ipaas_resources.core.clock import Clock, SystemClock, SystemIds
 from ipaas_resources.store.database import Database
 from ipaas_resources.store.inbox import InboxWriter
+from sensors.beating import beating
 
 #: No sign-in and no TLS stand here, so nothing beyond this machine reaches it; a proxy in front has both.
 LOOPBACK = "127.0.0.1"
@@ -63,7 +64,8 @@ async def serve(
             # What was loaded never dies; looking through it again would stop every delivery for tens of milliseconds.
             gc.collect()
             gc.freeze()
-            ready()
-            await server(app).serve(sockets=[listening])
+            async with beating(database, role="ingress", clock=clock or SystemClock()):
+                ready()
+                await server(app).serve(sockets=[listening])
     finally:
         await database.close()
