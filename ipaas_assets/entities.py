@@ -38,13 +38,17 @@ def _entity_asset(graph: Graph, entity: EntityNode) -> dg.AssetsDefinition:
     readers = [flow.name for flow in flows]
     writers = [f"{flow.name}.{target.name}" for flow, target in graph.writers(entity)]
 
+    schema = graph.schema(entity)
+    # Dagster shows these where the last event brings none, as those of the live lane.
+    columns = {"dagster/column_schema": entity_columns(schema)} if schema else {}
+
     @dg.asset(
         key=dg.AssetKey(entity.key),
         description=entity_description(entity, readers, writers),
         group_name=entity.key[0],
         kinds={"python", entity.connector},
         tags={"ipaas/system": entity.system, "ipaas/entity": entity.key[1]},
-        metadata={"system": entity.system, "entity": entity.entity},
+        metadata={"system": entity.system, "entity": entity.entity, **columns},
         config_schema=CONFIG,
         required_resource_keys={RESOURCE},
         check_specs=entity_check_specs(entity, flows),

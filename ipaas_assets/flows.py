@@ -82,7 +82,7 @@ def _flow_job(flow: FlowNode) -> UnresolvedAssetJobDefinition:
 
 
 def _flow_assets(graph: Graph, flow: FlowNode, platform: Platform) -> dg.AssetsDefinition:
-    specs = [_target_spec(flow, target, platform) for target in flow.targets.values()]
+    specs = [_target_spec(graph, flow, target, platform) for target in flow.targets.values()]
 
     @dg.multi_asset(
         name=flow.op,
@@ -101,8 +101,15 @@ def _flow_assets(graph: Graph, flow: FlowNode, platform: Platform) -> dg.AssetsD
     return sync
 
 
-def _target_spec(flow: FlowNode, target: TargetNode, platform: Platform) -> dg.AssetSpec:
+def _target_spec(graph: Graph, flow: FlowNode, target: TargetNode, platform: Platform) -> dg.AssetSpec:
     spec = flow.compiled.flow
+    schema = graph.schema(target.entity)
+    # Dagster shows these where the last event brings none: those of the live lane come every minute and are kept small.
+    columns = (
+        {"dagster/column_schema": target_columns(flow.compiled.targets[target.name], schema)}
+        if schema
+        else {}
+    )
     return dg.AssetSpec(
         dg.AssetKey(target.key),
         deps=[dg.AssetKey(flow.source.key)],
@@ -119,6 +126,7 @@ def _target_spec(flow: FlowNode, target: TargetNode, platform: Platform) -> dg.A
         metadata={
             "flow_version": flow.stored.version,
             "records": dg.MetadataValue.url(platform.records_url(flow.name, target.name)),
+            **columns,
         },
         code_version=str(flow.stored.version),
         # An idle poll materialises nothing.

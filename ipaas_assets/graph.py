@@ -10,6 +10,7 @@ import msgspec
 
 from ipaas_assets.registered import Registered
 from ipaas_resources.core.errors import IpaasError
+from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.store.registry import StoredFlow
 from mappings.compiler import CompiledFlow, compile_flow
 from mappings.load import load_flow
@@ -104,6 +105,17 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True):
     flows: tuple[FlowNode, ...]
     #: Flow -> why it is left out.
     left_out: Mapping[str, str]
+
+    def schema(self, entity: EntityNode) -> EntitySchema | None:
+        """The newest schema of an entity, as it was when the definitions were made; None: nobody looked yet."""
+        return next(
+            (
+                each.schema
+                for each in self.registered.schemas
+                if (each.system, each.entity) == (entity.system, entity.entity)
+            ),
+            None,
+        )
 
     def readers(self, entity: EntityNode) -> list[FlowNode]:
         """Flows whose source the entity is."""

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ipaas_resources.core.errors import DatabaseUnavailableError, IpaasError
 from ipaas_resources.core.platform import run_async, write_private
+from ipaas_resources.core.schema import EntitySchema
 from ipaas_resources.store import registry
 from ipaas_resources.store.database import Database
 from ipaas_resources.store.registry import StoredFlow
@@ -38,11 +39,21 @@ class KnownSystem(msgspec.Struct, frozen=True, kw_only=True):
     paused: bool = False
 
 
+class KnownSchema(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest snapshot of an entity's schema."""
+
+    system: str
+    entity: str
+    schema: EntitySchema
+
+
 class Registered(msgspec.Struct, frozen=True, kw_only=True):
     """The systems and the active version of every flow, disabled ones included."""
 
     systems: tuple[KnownSystem, ...] = ()
     flows: tuple[StoredFlow, ...] = ()
+    #: For the definitions alone: what Dagster shows of an asset whose last event brings no columns.
+    schemas: tuple[KnownSchema, ...] = ()
     #: Why this is the last good copy; empty when it was read from the database.
     problem: str = ""
 
@@ -61,19 +72,20 @@ def read_registered(app_url: Callable[[], str], state_dir: Path, *, limit: float
     if not copy.is_file():
         limit *= _WITHOUT_COPY
     try:
-        found = within(limit, lambda: run_async(fetch_registered(app_url())))
+        found = within(limit, lambda: run_async(fetch_registered(app_url(), schemas=True)))
     except IpaasError as error:
         return _last_good_copy(copy, error.message)
     _keep_copy(copy, found)
     return found
 
 
-async def fetch_registered(app_url: str) -> Registered:
-    """The registry as it is now. Raises DatabaseUnavailableError."""
+async def fetch_registered(app_url: str, *, schemas: bool = False) -> Registered:
+    """The registry as it is now, with the newest schemas where they are wanted. Raises DatabaseUnavailableError."""
     database = Database(app_url, pool_size=2)
     try:
         systems = await registry.list_systems(database)
         flows = await registry.active_flows(database)
+        known = await registry.newest_schemas(database) if schemas else {}
     except DBAPIError as error:
         raise _unreadable(error) from None
     finally:
@@ -89,6 +101,10 @@ async def fetch_registered(app_url: str) -> Registered:
             for each in systems
         ),
         flows=tuple(flows),
+        schemas=tuple(
+            KnownSchema(system=system, entity=entity, schema=schema)
+            for (system, entity), schema in known.items()
+        ),
     )
 
 

@@ -229,6 +229,12 @@ async def latest_snapshot(database: Database, system: str, entity: str) -> Snaps
     return None if row is None else Snapshot(version=row.version, schema=schema_from(row.schema.encode()))
 
 
+async def newest_schemas(database: Database) -> dict[tuple[str, str], EntitySchema]:
+    """The newest schema of every (system, entity) that was ever looked at."""
+    rows = await database.rows("schemas_newest")
+    return {(row.system, row.entity): schema_from(row.schema.encode()) for row in rows}
+
+
 async def first_snapshot(database: Database, system: str, entity: str) -> Snapshot | None:
     """The oldest snapshot that is kept of an entity's schema."""
     statement = (

@@ -138,6 +138,15 @@ class Installation(Platform):
 
         return run_async(work())
 
+    def look(self, system: str, entity: str) -> None:
+        """Store the schema of an entity, as whoever reads it does."""
+
+        async def work() -> None:
+            async with self.engine() as engine:
+                await engine.schema(system, entity)
+
+        run_async(work())
+
     def enable(self, flow: str, *, enabled: bool) -> None:
         async def work() -> None:
             async with self.database() as database:

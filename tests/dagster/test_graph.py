@@ -152,3 +152,20 @@ def test_a_flow_with_a_name_of_the_platform_is_left_out_and_the_location_still_l
 
     assert "another one" in installation.graph().left_out[name]
     assert "bc/sales_customers/clients_to_customers__customer" in keys(installation.definitions())
+
+
+def test_an_asset_shows_its_columns_where_the_last_event_brings_none(installation: Installation) -> None:
+    """Events of the live lane come every minute, so they carry no columns; Dagster falls back on the definition."""
+    installation.connect("bc", "crm", "lab")
+    installation.apply(CUSTOMERS)
+    installation.look("bc", "salesCustomers")
+    installation.look("crm", "accounts")
+
+    graph = installation.definitions().resolve_asset_graph()
+
+    def columns(*key: str) -> set[str]:
+        return {column.name for column in graph.get(dg.AssetKey(key)).metadata["dagster/column_schema"].columns}
+
+    assert {"id", "number", "name", "balance"} <= columns("bc", "sales_customers")
+    assert columns("crm", "accounts", "customers_to_clients__client") == {"number", "name", "email"}
+    assert "dagster/column_schema" not in graph.get(dg.AssetKey(["lab", "clients"])).metadata

@@ -27,3 +27,7 @@ SELECT run, started_at, ended_at, counts::text AS counts, error FROM runs WHERE 
 
 -- name: entity_flows_lock
 SELECT pg_advisory_xact_lock(hashtext(:name), 1)
+
+-- name: schemas_newest
+SELECT DISTINCT ON (system, entity) system, entity, schema::text AS schema
+  FROM schema_snapshots ORDER BY system, entity, version DESC
