@@ -25,7 +25,7 @@ from ipaas_resources.secrets import resolve_secret
 from ipaas_resources.store import registry
 from ipaas_resources.store.breakers import Breakers
 from ipaas_resources.store.database import Database
-from ipaas_resources.store.limits import PostgresLimits
+from ipaas_resources.store.limits import PERMIT_LEASE, PostgresLimits
 from ipaas_resources.store.queue import QueueOf
 from ipaas_resources.store.registry import StoredFlow, StoredSystem
 from mappings.compiler import CompiledFlow, compile_flow
@@ -96,7 +96,9 @@ class Engine:
         # `lane`: what this process works for, where it keeps budgets of its own.
         self._own_limits: PostgresLimits | None = None
         if limits is None:
-            limits = self._own_limits = PostgresLimits(database.engine, lane=lane)
+            # What a process that died held comes back no later than its records do.
+            held = min(PERMIT_LEASE, self.options.lease)
+            limits = self._own_limits = PostgresLimits(database.engine, lane=lane, permit_lease=held)
         self.limits: Limits = limits
         #: Systems that fail again and again are left alone, by all processes.
         self.breakers = Breakers(database, clock=self.clock)

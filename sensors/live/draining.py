@@ -24,7 +24,7 @@ class Draining:
     """What one worker does with due items, and what it did."""
 
     def __init__(
-        self, lane: Lane, *, may_go_on: Callable[[Opened], bool], on_made: Callable[[], None]
+        self, lane: Lane, *, may_go_on: Callable[[Opened, TargetWork], bool], on_made: Callable[[], None]
     ) -> None:
         """`may_go_on` is asked between two batches; `on_made` is called when records were made in a target."""
         self._lane = lane
@@ -81,7 +81,7 @@ class Draining:
                 before, made = made, sum(drain.counts.outcomes[name] for name in _MADE)
                 if made > before:
                     self._on_made()
-                if not self._may_go_on(opened):
+                if not self._may_go_on(opened, work):
                     return
         finally:
             self._stages.update(drain.counts.stages)

@@ -17,7 +17,7 @@ import msgspec
 
 from ipaas_assets.sync.engine import Engine
 from ipaas_assets.sync.holding import held_targets
-from ipaas_assets.sync.model import Lane
+from ipaas_assets.sync.model import Lane, TargetWork
 from ipaas_resources.core.errors import DatabaseUnavailableError
 from ipaas_resources.store import reports
 from ipaas_resources.store.breakers import open_systems
@@ -107,7 +107,7 @@ class LiveWorker:
         self._silent_since: float | None = None
         self.draining = Draining(
             options.lane,
-            may_go_on=lambda opened: not self._ending and self._opened is opened and not self._drains.crowded,
+            may_go_on=self._may_go_on,
             on_made=self._work.set,
         )
 
@@ -247,6 +247,16 @@ class LiveWorker:
             self._drains.start(
                 work.name, functools.partial(self.draining.drain, opened, work), most=self._options.batches
             )
+
+    def _may_go_on(self, opened: Opened, work: TargetWork) -> bool:
+        """Whether another batch of a target may follow: a window may close, and others may want the place."""
+        return (
+            not self._ending
+            and self._opened is opened
+            and not self._drains.crowded
+            and work.queue.target_system not in self._shut
+            and (work.queue.flow, work.queue.target) not in self._held
+        )
 
     def _details(self) -> dict[str, Any]:
         details: dict[str, Any] = {

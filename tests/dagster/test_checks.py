@@ -187,6 +187,25 @@ def test_freshness_fails_when_a_change_waits_for_longer_than_the_sla(
     assert "the oldest change that waits is from 5 h ago; the limit is 4 h" in stale.description
 
 
+def test_work_that_its_window_holds_is_not_late(
+    installation: Installation, defs: dg.Definitions, instance: dg.DagsterInstance
+) -> None:
+    # Open for the two hours around now, so that a change that waits for a day waits for two hours at most.
+    ((hour,),) = installation.sql("SELECT extract(hour FROM now() AT TIME ZONE 'UTC')::int")
+    window = f'window: {{from: "{hour:02}:00", to: "{(hour + 2) % 24:02}:00"}}'
+    installation.apply(CUSTOMERS + window + "\n")
+    defs = installation.definitions()
+    materialize(defs, instance, CLIENT)
+    installation.sql(
+        "INSERT INTO work_items (flow, target, scope, record, target_system, target_entity, lane, trace_ids, raised_at,"
+        " due_at) VALUES ('customers_to_clients', 'client', '', 'gone', 'crm', 'accounts', 2, '{}',"
+        " now() - interval '20 hours', now() + interval '1 hour')"
+    )
+    fresh = checks_of(materialize(defs, instance, CLIENT))[f"{CLIENT}:freshness"]
+    assert fresh.passed
+    assert fresh.metadata["oldest_waiting_s"].value <= 2 * 3600
+
+
 def test_a_flow_without_an_sla_has_no_freshness_check(installation: Installation) -> None:
     installation.connect("bc", "crm", "lab")
     installation.apply(CUSTOMERS.replace("sla: {max_age: 4h}\n", ""))

@@ -257,3 +257,21 @@ async def test_a_pool_tells_of_room_only_when_somebody_waits_for_it():
     await pool.finish(within=5)
     assert told == ["room", "room"]
     assert len(pool) == 0
+
+
+async def test_a_flow_waits_for_its_window_and_the_others_do_not(fresh_database):
+    weekdays = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    async with rig(fresh_database) as world:
+        (day,) = world.sql("SELECT extract(isodow FROM now() AT TIME ZONE 'UTC')::int")[0]
+        # Not today, and not tomorrow either: the test may run over midnight.
+        closed = f'window: {{days: {weekdays[(day + 2) % 7]}, from: "09:00", to: "17:00", tz: UTC}}\ntargets:'
+        await world.apply(flow())
+        await world.apply(flow().replace("people", "held").replace("targets:", closed))
+        for number in range(3):
+            put(world.products["erp"], number)
+        await raise_work(world)
+        async with live(world):
+            await eventually(lambda: len(world.items()) == 3, "the flow without a window")
+            assert world.sql("SELECT DISTINCT flow FROM work_items") == [("held",)]
+            await world.apply(flow().replace("people", "held"), remap="none")
+            await eventually(lambda: not world.items(), "the flow whose window is open now")

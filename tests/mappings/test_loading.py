@@ -145,14 +145,14 @@ targets:
         "f.yaml:1: flow: an id is lower snake case: small letters, digits and single underscores",
         (
             "f.yaml:2: titel: 'titel' is not a word of this place; did you mean title? Valid: flow, title, description, "
-            "group, owners, source, trigger, lane, mode, window, when, sla, exclusive_group, reverse_of, targets, examples"
+            "group, owners, source, trigger, lane, mode, window, when, sla, park, exclusive_group, reverse_of, targets, examples"
         ),
         "f.yaml:3: source.scopes: all, or a list of scope names is needed",
         "f.yaml:4: trigger.webhook: true or false is needed",
         "f.yaml:4: trigger.poll.min: this is no duration; write a number and s, m, h or d, such as 15s or 4h",
         "f.yaml:4: trigger.schedule: '25' is no hour of a schedule; use *, a number from 0 to 23, 1-5, or */15",
         "f.yaml:5: lane: 'realtme' has no meaning here; did you mean realtime? Valid: realtime, polling, batch",
-        "f.yaml:6: window.days: days are written mon-fri or mon,wed. Valid: mon, tue, wed, thu, fri, sat, sun",
+        "f.yaml:6: window.days: days are written mon-fri, mon,wed or all. Valid: mon, tue, wed, thu, fri, sat, sun",
         'f.yaml:6: window.from: a time of day is text such as "07:00"',
         "f.yaml:6: window.tz: 'Europe/Lundon' is no time zone; use a name like Europe/London or UTC",
         (

@@ -15,7 +15,7 @@ from mappings.examples import run_examples
 from mappings.load import load_flow
 from mappings.rules import rule_words
 from mappings.spec import Example, Flow, Lines, Source, Target, Trigger
-from mappings.times import Window
+from mappings.windows import Window
 from mappings.yaml_text import plain, read_document
 from tests.mappings.making import Answers, evaluate, mapped
 

@@ -1,6 +1,7 @@
 """Attacks on versions of flows: switches that race, die half way, or mean something else than they say."""
 
 import asyncio
+import functools
 from collections import Counter
 from decimal import Decimal
 
@@ -204,29 +205,32 @@ async def test_an_apply_that_dies_between_any_two_statements_is_finished_by_the_
         fill(world.products["erp"], 4)
         await apply(world, write(tmp_path, LOOKED_UP, tables={"names": table("Name 1,One\n")}))
         await world.settle_everything()
-        real = Database.begin
+        # Transactions, and statements that stand alone.
+        steps = {name: getattr(Database, name) for name in ("begin", "_statement")}
         died = stored = 0
-        for step in range(60):
+        for step in range(80):
             wanted = f"v{step}"
             text = LOOKED_UP.replace("{default: other}", f"{{default: {wanted}}}")
             write(tmp_path, text, tables={"names": table(f"Name 1,t{step}\n")})
             left = step
 
-            def counted(self):
+            def counted(self, *, real):
                 nonlocal left
                 left -= 1
                 if left < 0:
                     raise KilledError
                 return real(self)
 
-            monkeypatch.setattr(Database, "begin", counted)
+            for name, real in steps.items():
+                monkeypatch.setattr(Database, name, functools.partialmethod(counted, real=real))
             try:
                 await apply_folder(world.engine, tmp_path, actor="ann", yes=step % 2 == 0)
                 ended = True
             except KilledError:
                 ended = False
                 died += 1
-            monkeypatch.setattr(Database, "begin", real)
+            for name, real in steps.items():
+                monkeypatch.setattr(Database, name, real)
             await world.open()
             await world.settle_everything()
             active = world.engine.flow("people").stored.text

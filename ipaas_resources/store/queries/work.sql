@@ -15,10 +15,12 @@ WITH lost AS (
 )
 INSERT INTO work_items AS w (flow, target, scope, record, target_system, target_entity, lane, verify_target, intent,
                              due_at, trace_ids)
-SELECT lost.flow, lost.target, x ->> 0, x ->> 1, :target_system, :target_entity, 2, true, lost.intent,
-       CASE WHEN (x ->> 5)::boolean THEN lost.lease_until + make_interval(secs => :wait) ELSE now() END,
+SELECT lost.flow, lost.target, x ->> 0, x ->> 1, :target_system, :target_entity, 2, true, max(lost.intent),
+       max(CASE WHEN (x ->> 5)::boolean THEN lost.lease_until + make_interval(secs => :wait) ELSE now() END),
        ARRAY[CAST(:trace_id AS text)]
   FROM lost CROSS JOIN LATERAL jsonb_array_elements(lost.writes) AS x
+ -- A record that stands in two of them is one row: a second one would make this statement fail, and every claim with it.
+ GROUP BY 1, 2, 3, 4
  ORDER BY 1, 2, 3, 4
 ON CONFLICT (flow, target, scope, record) DO UPDATE
    SET verify_target = true, intent = excluded.intent, generation = w.generation + 1,
