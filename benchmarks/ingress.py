@@ -2,7 +2,8 @@
 
 `ipaas ingress` runs as it is, on the embedded PostgreSQL with fsync on; the sender is a process of its own on 64
 connections, each with one delivery under way. Every delivery is signed (calibration form), new, and carries an id only.
-Nothing drains. What counts as accepted was answered 2xx; the rows of the inbox are counted against it.
+First nothing drains; then the same beside a realtime worker that reads each record by its id in a running lab of 5,000
+(`draining_...`). What counts as accepted was answered 2xx; the rows of the inbox are counted against it.
 """
 
 from __future__ import annotations
@@ -11,21 +12,22 @@ import argparse
 import asyncio
 import contextlib
 import gc
-import hashlib
-import hmac
 import json
 import os
 import secrets
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import psycopg
 from sqlalchemy.engine import make_url
 
+from benchmarks.lab import FIRST_ID, SECRET
+from benchmarks.live_rig import REPOSITORY, SUBSCRIPTION, Rig
+from benchmarks.sending import burst, client_changed, milliseconds, percentile
 from console.cli.opening import open_database, run_async
 from console.processes import free_port, python
 from ipaas_resources.settings import Settings
@@ -34,130 +36,70 @@ from ipaas_resources.store.registry import StoredSystem, save_systems
 from ipaas_resources.store.server import EmbeddedServer
 from ipaas_resources.store.subscriptions import Subscription, save_subscription
 
-_SUBSCRIPTION = "benchmark"
-_SECRET_NAME = "IPAAS_BENCHMARK_SECRET"  # noqa: S105 - the name of a variable
-_STATUS_END = 12  # of `HTTP/1.1 202`
+RECORDS = 5_000
 _WARM_UP = 2000
 _START_SECONDS = 60
 _SENDER_SECONDS = 600
+_SETTLE_SECONDS = 240.0
 
 
 # --- the sender's process -------------------------------------------------------------------------------------------
 
 
-def _requests(host: str, count: int, secret: bytes) -> list[bytes]:
+def _requests(host: str, count: int, secret: bytes, records: int) -> list[bytes]:
     """Whole requests, signed ahead: the sender's own work must not be measured."""
-    stamp = str(int(time.time()))
     run = secrets.token_hex(6)
-    made = []
-    for number in range(count):
-        body = (
-            f'{{"event":"job.updated","id":"evt_{run}_{number}","created":"2026-01-15T13:58:10Z",'
-            f'"data":{{"ServiceOrderId":{number % 5000}}}}}'
-        ).encode()
-        mac = hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
-        head = (
-            f"POST /hooks/{_SUBSCRIPTION} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
-            f"X-LabSync-Signature: t={stamp},v1={mac}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return [
+        client_changed(
+            secret,
+            host=host,
+            subscription=SUBSCRIPTION,
+            event=f"evt_{run}_{number}",
+            client=FIRST_ID + number % records,
         )
-        made.append(head.encode() + body)
-    return made
+        for number in range(count)
+    ]
 
 
-class _Connection(asyncio.Protocol):
-    """One connection: a request, its answer, the next request."""
-
-    def __init__(self, work: _Work) -> None:
-        self._work = work
-        self._buffer = b""
-        self._sent_at = 0.0
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclass of asyncio's.
-        self.transport = cast("asyncio.Transport", transport)
-        self._next()
-
-    def _next(self) -> None:
-        request = self._work.take()
-        if request is None:
-            self.transport.close()
-            return
-        self._sent_at = time.perf_counter()
-        self.transport.write(request)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        # Answers have no body, so the empty line ends them.
-        if self._buffer.endswith(b"\r\n\r\n"):
-            status = self._buffer[9:_STATUS_END]
-            self._buffer = b""
-            self._work.note(time.perf_counter() - self._sent_at, status.decode())
-            self._next()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self._work.ended()
-
-
-class _Work:
-    """What is left to send, and what came of it."""
-
-    def __init__(self, requests: list[bytes], connections: int) -> None:
-        self._left = iter(requests)
-        self._open = connections
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.seconds: list[float] = []
-        self.statuses: dict[str, int] = {}
-
-    def take(self) -> bytes | None:
-        return next(self._left, None)
-
-    def note(self, seconds: float, status: str) -> None:
-        self.seconds.append(seconds)
-        self.statuses[status] = self.statuses.get(status, 0) + 1
-
-    def ended(self) -> None:
-        self._open -= 1
-        if not self._open and not self.done.done():
-            self.done.set_result(None)
-
-
-async def _burst(port: int, connections: int, requests: list[bytes]) -> tuple[_Work, float]:
-    work = _Work(requests, connections)
-    loop = asyncio.get_running_loop()
-    started = time.perf_counter()
-    await asyncio.gather(
-        *(loop.create_connection(lambda: _Connection(work), "127.0.0.1", port) for _ in range(connections))
-    )
-    await work.done
-    return work, time.perf_counter() - started
-
-
-async def _send(port: int, connections: int, count: int) -> dict[str, Any]:
-    secret = os.environ[_SECRET_NAME].encode()
+async def _send(port: int, connections: int, count: int, records: int) -> dict[str, Any]:
+    secret = os.environ[SECRET].encode()
     host = f"127.0.0.1:{port}"
-    await _burst(port, connections, _requests(host, _WARM_UP, secret))
-    requests = _requests(host, count, secret)
+    await burst(port, connections, _requests(host, _WARM_UP, secret, records), within=_SENDER_SECONDS)
+    requests = _requests(host, count, secret, records)
     # The instrument makes no rubbish in circles; a look for it would be counted as the ingress's delay.
     gc.disable()
-    work, seconds = await _burst(port, connections, requests)
-    ordered = sorted(work.seconds)
-    accepted = sum(many for status, many in work.statuses.items() if status.startswith("2"))
-
-    def at(share: float) -> float:
-        return round(1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))], 2)
-
+    deliveries, seconds = await burst(port, connections, requests, within=_SENDER_SECONDS)
+    waits = [one.accepted_at - one.taken_at for one in deliveries]
     return {
-        "accepted_per_s": round(accepted / seconds),
-        "p50_ms": at(0.50),
-        "p95_ms": at(0.95),
-        "p99_ms": at(0.99),
-        "max_ms": at(1.0),
+        "accepted_per_s": round(count / seconds),
+        "p50_ms": milliseconds(percentile(waits, 0.50)),
+        "p95_ms": milliseconds(percentile(waits, 0.95)),
+        "p99_ms": milliseconds(percentile(waits, 0.99)),
+        "max_ms": milliseconds(max(waits)),
         "sent": count,
-        "accepted": accepted,
-        "refused": count - accepted,
+        "accepted": sum(one.accepted_at > 0 for one in deliveries),
+        "refused": sum(one.attempts - 1 for one in deliveries),
         "seconds": round(seconds, 2),
     }
+
+
+def send(
+    port: int, *, connections: int, count: int, environment: Mapping[str, str], records: int = RECORDS
+) -> dict[str, Any]:
+    """Send a warm-up and then so many deliveries from a process of its own; the figures of the latter."""
+    done = subprocess.run(
+        python(
+            *("-m", "benchmarks.ingress", "--send-to", str(port)),
+            *("--connections", str(connections), "--deliveries", str(count), "--records", str(records)),
+        ),
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=_SENDER_SECONDS,
+        cwd=REPOSITORY,
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------
@@ -173,11 +115,11 @@ async def _prepare(url: str) -> None:
         await save_subscription(
             database,
             Subscription(
-                subscription=_SUBSCRIPTION,
+                subscription=SUBSCRIPTION,
                 system="lab",
                 connector="calibration",
                 proof="signature",
-                secret=f"env:{_SECRET_NAME}",
+                secret=f"env:{SECRET}",
             ),
         )
     finally:
@@ -202,7 +144,7 @@ def _ledger(owner_url: str) -> dict[str, Any]:
     with psycopg.connect(url) as connection:
 
         def one(statement: str) -> Any:
-            row = connection.execute(statement).fetchone()
+            row = connection.execute(statement.encode()).fetchone()
             assert row is not None
             return row[0]
 
@@ -214,13 +156,13 @@ def _ledger(owner_url: str) -> dict[str, Any]:
 
 
 def measure(connections: int, count: int) -> dict[str, Any]:
-    """Run the ingress and one sender against it; the figures."""
+    """Run the ingress and one sender against it, with nothing draining; the figures."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(state_dir=Path(folder) / "state")
         environment = {
             **os.environ,
             "IPAAS_STATE_DIR": str(settings.state_dir),
-            _SECRET_NAME: secrets.token_hex(32),
+            SECRET: secrets.token_hex(32),
         }
         server = EmbeddedServer(settings.state_dir)
         try:
@@ -232,51 +174,70 @@ def measure(connections: int, count: int) -> dict[str, Any]:
             )
             try:
                 run_async(_listens(port, ingress))
-                sender = subprocess.run(
-                    python(
-                        "-m",
-                        "benchmarks.ingress",
-                        "--send-to",
-                        str(port),
-                        "--connections",
-                        str(connections),
-                        "--deliveries",
-                        str(count),
-                    ),
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                    check=True,
-                    timeout=_SENDER_SECONDS,
-                )
+                result = send(port, connections=connections, count=count, environment=environment)
             finally:
                 ingress.terminate()
                 ingress.wait()
-            result: dict[str, Any] = json.loads(sender.stdout)
-            result |= {"connections": connections, "draining": False, **_ledger(urls.owner)}
+            result |= {"connections": connections, **_ledger(urls.owner)}
             result["lost"] = result["accepted"] - result["stored"]
         finally:
             server.destroy()
     return result
 
 
-def main() -> int:
-    """Measure; 1 when anything accepted was not stored, or anything was refused."""
+def measure_draining(connections: int, count: int) -> dict[str, Any]:
+    """The same beside a realtime worker; keys begin with `draining_`."""
+    with Rig(records=RECORDS, say=lambda line: print(line, file=sys.stderr, flush=True)) as rig:
+        rig.start()
+        before = int(rig.rows("SELECT count(*) FROM inbox")[0][0])
+        sent = send(rig.port, connections=connections, count=count, environment=rig.environment)
+        left = int(rig.rows("SELECT count(*) FROM inbox WHERE state = 'due'")[0][0])
+        settled = rig.wait_until_settled(_SETTLE_SECONDS)
+        stored = int(rig.rows("SELECT count(*) FROM inbox")[0][0]) - before - _WARM_UP
+        result = {f"draining_{name}": sent[name] for name in ("accepted_per_s", "p50_ms", "p99_ms", "max_ms")}
+        return {
+            **result,
+            "draining_refused": sent["refused"],
+            "draining_left_at_end": left,
+            "draining_settled": settled,
+            "draining_lost": sent["accepted"] - stored,
+        }
+
+
+def failed(result: Mapping[str, Any]) -> bool:
+    """Whether anything accepted was not stored, anything was refused, or the worker did not get through."""
+    return bool(
+        result["lost"]
+        or result["refused"]
+        or result.get("draining_lost")
+        or result.get("draining_refused")
+        or not result.get("draining_settled", True)
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure; 1 when something failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--deliveries", type=int, default=50_000)
+    parser.add_argument("--idle-only", action="store_true", help="not beside a worker")
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
+    parser.add_argument("--records", type=int, default=RECORDS, help=argparse.SUPPRESS)
     parser.add_argument("--send-to", type=int, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.send_to:
-        sys.stdout.write(json.dumps(run_async(_send(given.send_to, given.connections, given.deliveries))))
+        sent = run_async(_send(given.send_to, given.connections, given.deliveries, given.records))
+        sys.stdout.write(json.dumps(sent))
         return 0
     result = measure(given.connections, given.deliveries)
+    if not given.idle_only:
+        result |= measure_draining(given.connections, given.deliveries)
     if given.json:
         sys.stdout.write(json.dumps(result) + "\n")
     else:
         for name, value in result.items():
-            sys.stdout.write(f"{name:<20} {value}\n")
-    return 1 if result["lost"] or result["refused"] else 0
+            sys.stdout.write(f"{name:<24} {value}\n")
+    return 1 if failed(result) else 0
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from console.cli.opening import open_database, run_async
 from console.dagster_home import REPOSITORY, DagsterHome, Service
 from console.processes import Process, free_port, python
 from console.supervising import Backoff, Program, Say, Supervisor
-from ipaas_resources.core.errors import IpaasError
+from ipaas_resources.core.errors import ConfigurationError, IpaasError
 from ipaas_resources.settings import Settings
 from ipaas_resources.store import workers
 from ipaas_resources.store.database import Database
@@ -64,6 +64,8 @@ class Installation:
     def programs(self, *, without: Collection[str] = ()) -> list[Program]:
         """All programs but those, in the order in which they start."""
         left_out = {name for each in without for name in GROUPS.get(each, (each,))}
+        if "ingress" not in left_out:
+            self._check_ingress_port()
         made = [
             self._ingress(),
             *(self._service(service) for service in self._home().services()),
@@ -71,6 +73,17 @@ class Installation:
             self._reporter(),
         ]
         return [program for program in made if program.name not in left_out]
+
+    def _check_ingress_port(self) -> None:
+        # Whatever listens at the wanted port would answer the deliveries, and Business Central deletes every
+        # subscription of a URL that answers 404.
+        wanted = self.settings.console_port
+        if self.settings.public_url is not None and not self._own_senders and self.ingress_port != wanted:
+            raise ConfigurationError(
+                f"Port {wanted} is taken, and IPAAS_PUBLIC_URL is set: what passes deliveries on to that port would "
+                "pass them to another program. Free it, or set IPAAS_CONSOLE_PORT and let the proxy pass on to that "
+                "one; `--without ingress` where an ingress runs on its own."
+            )
 
     def environment(self) -> dict[str, str]:
         """What every program gets on top of our own environment: this installation, whatever ours says."""

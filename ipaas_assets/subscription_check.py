@@ -17,6 +17,9 @@ from ipaas_resources.store.database import Database
 
 SUBSCRIPTION = "subscription"
 _SOON = "The live worker makes one within a minute; without one, run `ipaas subscriptions keep`."
+#: Stands for the entity and its scopes until all scopes with this fault are known; in no text of a product.
+_WHAT = "\x00"
+_MOST_SCOPES = 5
 
 
 def webhook_flows(readers: Sequence[FlowNode]) -> list[FlowNode]:
@@ -43,12 +46,19 @@ async def subscription(
     if declared is None:
         return _failed(entity, [f"The connector {entity.connector} takes no webhook deliveries."], wanting)
     scopes = _scopes(manifest, rows[0].document, wanting)
-    faults = [] if scopes else [f"{entity.system} has none of the scopes that the flows read."]
+    found: dict[str, list[str]] = {}
     for scope in scopes:
         live = [row for row in rows if row.subscription is not None and row.scope in {"", scope}]
         fault = _fault(entity, declared, rows[0].document, live, scope, public_url)
-        if fault and fault not in faults:
-            faults.append(fault)
+        if fault:
+            found.setdefault(fault, []).append(scope)
+    # One fault of a system strikes all of its companies: it is said once.
+    faults = [
+        fault.replace(_WHAT, f"{entity.name}{f' in {_listed(struck)}' if any(struck) else ''}")
+        for fault, struck in found.items()
+    ]
+    if not scopes:
+        faults = [f"{entity.system} has none of the scopes that the flows read."]
     if faults:
         return _failed(entity, faults, wanting)
     by_hand = any(row.subscription is not None and not row.managed for row in rows)
@@ -74,10 +84,9 @@ def _fault(
     """What is wrong with one scope, '' when nothing is."""
     if any(not row.managed for row in live):
         return ""
-    what = f"{entity.name}{f' in {scope}' if scope else ''}"
     if not declared.automatic:
         return (
-            f"No subscription takes deliveries of {what}, and the product has no way to ask for them: register one "
+            f"No subscription takes deliveries of {_WHAT}, and the product has no way to ask for them: register one "
             f"with `ipaas subscriptions add {entity.system}`, which says what to enter there."
         )
     if SECRET not in (document.get("secrets") or {}):
@@ -85,23 +94,28 @@ def _fault(
     if public_url is None:
         return "IPAAS_PUBLIC_URL is not set, so no product can be told where to send; set it where the platform starts."
     row = next((row for row in live if row.scope == scope and row.entity == entity.entity), None)
-    return _row_fault(row, what, declared.lifetime)
+    return _row_fault(row, declared.lifetime)
 
 
-def _row_fault(row: Any, what: str, lifetime: float | None) -> str:
+def _row_fault(row: Any, lifetime: float | None) -> str:
     """What is wrong with a subscription that the platform makes; None: it has not begun."""
     if row is not None and row.error:
-        return f"The subscription of {what} is in trouble and is tried again every minute: {row.error}"
+        return f"The subscription of {_WHAT} is in trouble and is tried again every minute: {row.error}"
     if row is None or row.product_id is None:
-        return f"{what} is not subscribed yet. {_SOON}"
+        return f"{_WHAT} is not subscribed yet. {_SOON}"
     if row.expires_in is None or lifetime is None:
         return ""
     left = float(row.expires_in)
     if left <= 0:
-        return f"The subscription of {what} ran out {span(-left)} ago and nobody renewed it. {_SOON}"
+        return f"The subscription of {_WHAT} ran out {span(-left)} ago and nobody renewed it. {_SOON}"
     if left < lifetime / 4:
-        return f"The subscription of {what} runs out in {span(left)} and nobody has renewed it. {_SOON}"
+        return f"The subscription of {_WHAT} runs out in {span(left)} and nobody has renewed it. {_SOON}"
     return ""
+
+
+def _listed(scopes: Sequence[str]) -> str:
+    more = len(scopes) - _MOST_SCOPES
+    return ", ".join(scopes[:_MOST_SCOPES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _passed(entity: EntityNode, description: str) -> Verdict:

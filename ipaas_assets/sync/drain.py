@@ -20,6 +20,7 @@ from ipaas_resources.core.clock import Clock, Ids
 from ipaas_resources.core.errors import (
     AskPersonError,
     CircuitOpenError,
+    DatabaseUnavailableError,
     IpaasError,
     LeaseLostError,
     RetryError,
@@ -30,7 +31,7 @@ from ipaas_resources.core.records import Operation, OperationKind, Outcome, Writ
 from ipaas_resources.core.values import encode_canonical
 from ipaas_resources.store import queue, registry
 from ipaas_resources.store.database import RESTART, Database
-from ipaas_resources.store.queue import Batch, Opened, Reservation, Settlement
+from ipaas_resources.store.queue import Batch, Opened, Reservation, Settled, Settlement
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class Drain:
         self._settling = Settling(options, ids)
         self.first_contact = FirstContact(database)
         self.counts = Counts()
+        #: After a batch: whether more was due, as far as it could see. What is raised meanwhile is told by the database.
+        self.more = False
 
     async def one_batch(self, work: TargetWork) -> int:
         """Claim and settle one batch; how many items it held, 0 when nothing was due.
@@ -78,7 +81,9 @@ class Drain:
         with self._stage("claim"):
             batch = await self._claim(work)
         if batch is None:
+            self.more = False
             return 0
+        self.more = batch.alone or len(batch.items) >= self._options.batch
         started = self._clock.monotonic()
         try:
             await self._work(work, batch, started)
@@ -219,6 +224,9 @@ class Drain:
         operations = [operation for number in part if (operation := decisions[number].operation) is not None]
         try:
             answers = await work.system.connector.write(work.queue.target_entity, scope, operations)
+        except DatabaseUnavailableError as error:
+            # The budget could not be read, so nothing was sent.
+            answers = [WriteResult(outcome=Outcome.RETRY, error=error)] * len(part)
         except UnknownOutcomeError as error:
             answers = [WriteResult(outcome=Outcome.UNKNOWN, error=error)] * len(part)
         except RetryError as error:
@@ -266,9 +274,10 @@ class Drain:
                 stop = result.error
         if any(outcome is OutcomeName.DEAD for outcome in outcomes):
             killpoints.before("K13")
-        fenced = await self._settle_surely(
+        settled = await self._settle_surely(
             work, batch, settlements, intent=intent or None, intent_state="unknown" if unknown else "settled"
         )
+        fenced = settled.fenced
         if any(outcome is OutcomeName.DEAD for outcome in outcomes):
             killpoints.after("K13")
         self.counts.fenced += len(fenced)
@@ -323,14 +332,14 @@ class Drain:
         *,
         intent: int | None,
         intent_state: str,
-    ) -> set[tuple[str, str]]:
+    ) -> Settled:
         """Settle, also when the database restarts meanwhile: what became of the batch is known here alone.
 
         Repeating is safe: a settlement that was committed although its answer was lost owns no item any more, and those
         are looked at in the target.
         """
 
-        async def settle() -> set[tuple[str, str]]:
+        async def settle() -> Settled:
             return await queue.settle(
                 self._database,
                 work.queue,
@@ -343,7 +352,9 @@ class Drain:
                 settlements=settlements,
             )
 
-        return await self._database.surely(settle, within=min(RESTART, self._options.lease / 2))
+        settled = await self._database.surely(settle, within=min(RESTART, self._options.lease / 2))
+        self.more = self.more or bool(settled.due)
+        return settled
 
 
 def _as_they_were(batch: Batch, *, due_in: float = 0.0) -> list[Settlement]:

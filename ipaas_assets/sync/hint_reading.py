@@ -323,9 +323,6 @@ class HintReading:
     async def _put_back(self, hints: Sequence[Claimed], error: IpaasError, *, charge: bool) -> None:
         """These were not read: due again later, or given up and left to a pull."""
         settling = Settling(self._engine.options, self._engine.ids)
-        asked = error.retry_after if isinstance(error, RetryError) else None
-        if isinstance(error, StopError):
-            asked = _AFTER_STOP
         place = self._known_place()
         most = self._engine.options.max_attempts
         # Without a place no pull could be asked for, so such a hint never gives up.
@@ -334,7 +331,7 @@ class HintReading:
             PutBack(
                 record=hint.record,
                 generation=hint.generation,
-                due_in=asked if asked is not None else settling.backoff(hint.attempts),
+                due_in=_AFTER_STOP if isinstance(error, StopError) else settling.wait(error, hint.attempts),
                 charge=charge,
                 dead=charge and hint.attempts >= most,
                 error_code=error.code,

@@ -8,7 +8,13 @@ from ipaas_assets.sync.model import Decision, Options, OutcomeName, TargetWork
 from ipaas_assets.sync.plan_lines import lines_by_key
 from ipaas_assets.sync.waiting import Wait, missing_key
 from ipaas_resources.core.clock import Ids
-from ipaas_resources.core.errors import CircuitOpenError, IpaasError, RetryError, ThrottledError
+from ipaas_resources.core.errors import (
+    CircuitOpenError,
+    DatabaseUnavailableError,
+    IpaasError,
+    RetryError,
+    ThrottledError,
+)
 from ipaas_resources.core.records import Operation, OperationKind, Outcome, WriteResult
 from ipaas_resources.core.values import Document
 from ipaas_resources.store.queue import Claimed, Link, ParkedItem, Settlement
@@ -18,6 +24,8 @@ _BACKOFF = (1.0, 4.0, 16.0, 60.0, 300.0)
 #: Shortest and longest time that a parked item sleeps without being woken: as long again as it has waited.
 _PARKED_LEAST = 2.0
 _PARKED_MOST = 60.0
+#: Seconds until an item is tried again that was not sent because our own database restarted.
+_RESTART = 1.0
 #: Longest time that an item waits because its system is left alone.
 _CIRCUIT_MOST = 30.0
 
@@ -205,7 +213,9 @@ class Settling:
                 base.verify = True
                 base.due_in = 0.0 if item.attempts < 3 else self.backoff(item.attempts)  # noqa: PLR2004
             case Outcome.STOP:
-                base.charge, base.due_in = False, 60.0
+                # Our own database comes back by itself; everything else here waits for a person.
+                restart = isinstance(error, DatabaseUnavailableError)
+                base.charge, base.due_in = False, _RESTART if restart else 60.0
             case _:
                 base.due_in = self.wait(error, item.attempts)
                 base.charge = was_tried(error)
@@ -233,8 +243,8 @@ class Settling:
 
 
 def was_tried(error: IpaasError) -> bool:
-    """Whether an attempt that ended so counts: not when the system's budget or its circuit breaker let nothing through."""
-    return not isinstance(error, ThrottledError | CircuitOpenError)
+    """Whether an attempt that ended so counts: not when budget, circuit breaker or our database let nothing through."""
+    return not isinstance(error, ThrottledError | CircuitOpenError | DatabaseUnavailableError)
 
 
 def write_may_arrive_late(work: TargetWork, operation: Operation) -> bool:

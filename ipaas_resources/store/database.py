@@ -26,6 +26,8 @@ _DISK_FULL = ("No space left on device", "Disk quota exceeded")
 #: Deadlock and serialization failure: PostgreSQL undid the transaction, the same one may run again.
 _REPEATABLE = ("40P01", "40001")
 _REPEATS = 5
+#: The server ended the session of a transaction that stood still: this process was paused for longer than that.
+_STOOD_STILL = {"25P03", "25P04"}
 #: Seconds that a restart of the server may take, and between the looks whether it is back.
 RESTART = 30.0
 _LOOK_AGAIN = 0.25
@@ -56,7 +58,11 @@ def database_error(error: BaseException) -> DatabaseUnavailableError | None:
             "The disk of the PostgreSQL server is full: nothing of this step was stored. Free space and start again.",
             code="disk_full",
         )
-    if state[:2] in {"08", "57"} or (isinstance(cause, psycopg.OperationalError) and not state):
+    if (
+        state[:2] in {"08", "57"}
+        or state in _STOOD_STILL
+        or (isinstance(cause, psycopg.OperationalError) and not state)
+    ):
         return DatabaseUnavailableError(
             "The PostgreSQL server does not answer or closed the connection: nothing of this step was stored. "
             "Check with `ipaas doctor` that it runs, then start again."

@@ -63,6 +63,7 @@ class Batch(msgspec.Struct, kw_only=True):
     token: int
     lease_until: dt.datetime  # by the clock of the database
     items: list[Claimed]
+    alone: bool = False  # its one item was being worked on when two workers before died
     sent: bool = False  # something of it may have reached the target
 
 
@@ -133,33 +134,20 @@ async def claim(
     still arrive `wait` seconds after it was sent.
     """
 
-    async def take(connection: AsyncConnection) -> list[Any]:
-        await connection.execute(
-            query("intents_recover"),
-            {
-                "flow": queue.flow,
-                "target": queue.target,
-                "target_system": queue.target_system,
-                "target_entity": queue.target_entity,
-                "wait": wait,
-                "trace_id": trace_id,
-            },
+    async def take() -> list[Any]:
+        return await database.rows(
+            "claim",
+            flow=queue.flow,
+            target=queue.target,
+            parents=list(queue.parents),
+            lane=lane,
+            batch=batch,
+            seconds=lease,
         )
-        result = await connection.execute(
-            query("claim"),
-            {
-                "flow": queue.flow,
-                "target": queue.target,
-                "parents": list(queue.parents),
-                "lane": lane,
-                "batch": batch,
-                "seconds": lease,
-            },
-        )
-        return list(result.all())
 
     killpoints.before("K04")
-    rows = await database.repeatable(take)
+    # Looked for only where nothing was claimed: a claim takes nothing while there are any.
+    rows = await take() or (await _recover(database, queue, wait=wait, trace_id=trace_id) and await take())
     killpoints.after("K04")
     if not rows:
         return None
@@ -178,6 +166,7 @@ async def claim(
     found = await database.surely(documents, within=min(RESTART, lease / 2))
     return Batch(
         token=rows[0].lease_token,
+        alone=bool(rows[0].alone),
         lease_until=rows[0].lease_until,
         items=[
             Claimed(
@@ -196,6 +185,20 @@ async def claim(
             for row, known in zip(rows, found, strict=True)
         ],
     )
+
+
+async def _recover(database: Database, queue: QueueOf, *, wait: float, trace_id: str) -> bool:
+    """Raise what workers that died may have sent; whether there was any."""
+    found = await database.rows(
+        "intents_recover",
+        flow=queue.flow,
+        target=queue.target,
+        target_system=queue.target_system,
+        target_entity=queue.target_entity,
+        wait=wait,
+        trace_id=trace_id,
+    )
+    return bool(found)
 
 
 def link_of(row: Any) -> Link | None:
@@ -350,6 +353,14 @@ async def extend_lease(database: Database, queue: QueueOf, batch: Batch, *, leas
     return int(rows[0].items) == len(batch.items)
 
 
+class Settled(msgspec.Struct, frozen=True, kw_only=True):
+    """What settling a batch found."""
+
+    due: int  # items that are due again now: their records changed meanwhile
+    #: (scope, record) pairs of items that another worker had taken over.
+    fenced: set[tuple[str, str]] = set()
+
+
 async def settle(
     database: Database,
     queue: QueueOf,
@@ -361,33 +372,25 @@ async def settle(
     run: int | None,
     trace_id: str,
     settlements: list[Settlement],
-) -> set[tuple[str, str]]:
-    """Settle a batch in one transaction; the (scope, record) pairs of items that another worker had taken over."""
-
-    async def work(connection: AsyncConnection) -> set[tuple[str, str]]:
-        result = await connection.execute(
-            query("settle"),
-            {
-                "flow": queue.flow,
-                "target": queue.target,
-                "target_system": queue.target_system,
-                "target_entity": queue.target_entity,
-                "token": token,
-                "version": version,
-                "intent": intent or None,
-                "intent_state": intent_state,
-                "run": run,
-                "trace_id": trace_id,
-                "rows": _json(settlements),
-            },
-        )
-        row = result.one()
-        if not row.fenced:
-            return set()
-        owned = {tuple(each.split("\x1f", 1)) for each in row.owned}
-        return {(each.scope, each.record) for each in settlements} - owned
-
+) -> Settled:
+    """Settle a batch in one transaction."""
     killpoints.before("K11")
-    fenced = await database.repeatable(work)
+    (row,) = await database.rows(
+        "settle",
+        flow=queue.flow,
+        target=queue.target,
+        target_system=queue.target_system,
+        target_entity=queue.target_entity,
+        token=token,
+        version=version,
+        intent=intent or None,
+        intent_state=intent_state,
+        run=run,
+        trace_id=trace_id,
+        rows=_json(settlements),
+    )
     killpoints.after("K11")
-    return fenced
+    if not row.fenced:
+        return Settled(due=row.due)
+    owned = {tuple(each.split("\x1f", 1)) for each in row.owned}
+    return Settled(due=row.due, fenced={(each.scope, each.record) for each in settlements} - owned)

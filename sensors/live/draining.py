@@ -11,8 +11,9 @@ from ipaas_assets.sync.drain import Drain
 from ipaas_assets.sync.engine import Engine
 from ipaas_assets.sync.model import Lane, OutcomeName, TargetWork
 from ipaas_resources.core.errors import DatabaseUnavailableError, LeaseLostError, StopError
+from sensors.live.defects import told
 from sensors.live.gathering import GATHER
-from sensors.live.opened import Opened
+from sensors.live.opened import Opened, RetiredError
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ class Draining:
     def __init__(
         self, lane: Lane, *, may_go_on: Callable[[Opened, TargetWork], bool], on_made: Callable[[], None]
     ) -> None:
-        """`may_go_on` is asked between two batches; `on_made` is called when records were made in a target."""
+        """`may_go_on` is asked between two batches; `on_made` is called when others may be due by what was done."""
         self._lane = lane
         self._may_go_on = may_go_on
         self._on_made = on_made
@@ -46,13 +47,15 @@ class Draining:
                 await self._batches(opened, engine, work)
         except LeaseLostError as error:
             log.info(error.message)
+        except RetiredError:
+            pass  # the look that follows goes by the new one
         except DatabaseUnavailableError:
             pass  # the loops see it too, say it once, and go on when it answers
         except StopError as error:
             log.warning("%s is left alone for a while: %s", work.name, error.message)
             opened.targets.leave_alone(work)
-        except Exception:  # a defect with one target must not end the work on the others
-            log.exception("%s is left alone for a while after a defect", work.name)
+        except Exception as error:  # noqa: BLE001 - a defect with one target must not end the work on the others
+            log.error("%s is left alone for a while after a defect: %s", work.name, told(error))  # noqa: TRY400 - no values
             opened.targets.leave_alone(work)
 
     async def _batches(self, opened: Opened, engine: Engine, work: TargetWork) -> None:
@@ -79,9 +82,9 @@ class Draining:
                 self.batches += 1
                 self.records += done
                 before, made = made, sum(drain.counts.outcomes[name] for name in _MADE)
-                if made > before:
+                if made > before or opened.targets.is_parent(work):
                     self._on_made()
-                if not self._may_go_on(opened, work):
+                if not drain.more or not self._may_go_on(opened, work):
                     return
         finally:
             self._stages.update(drain.counts.stages)

@@ -13,14 +13,15 @@ from ipaas_assets.sync.subscribing import keep_subscriptions
 from ipaas_resources.core.errors import DatabaseUnavailableError
 from ipaas_resources.store.inbox import CHANNEL
 from ipaas_resources.store.polling import PollState
+from sensors.live.defects import told
 from sensors.live.gathering import GATHER
-from sensors.live.opened import Opened
+from sensors.live.opened import Opened, RetiredError
 from sensors.live.pool import Pool
 
 log = logging.getLogger(__name__)
 
 #: Batches of one place that are read at once.
-_READERS: Final = 2
+_READERS: Final = 4
 #: Seconds between looks into the inbox while nothing is told.
 _DELIVERIES: Final = 0.5
 #: Seconds between two rounds over the subscriptions.
@@ -28,6 +29,11 @@ _ROUND: Final = 60.0
 #: Seconds between looks at what is to be polled, and at what new versions owe.
 _POLLS: Final = 1.0
 _OWED: Final = 1.0
+#: Seconds for which the hints of a system that cannot be opened here are left alone.
+_LEFT_ALONE: Final = 30.0
+#: The loops see a database that does not answer too, say it once, and go on when it does. What was opened and retired
+#: meanwhile is replaced: the next look goes by the new one.
+_QUIET: Final = (DatabaseUnavailableError, RetiredError)
 
 
 class Deliveries:
@@ -35,33 +41,51 @@ class Deliveries:
 
     channel = CHANNEL
 
+    def __init__(self) -> None:
+        self._seen: Opened | None = None
+        #: Places of systems that are not open here -> when they are tried again.
+        self._alone: dict[tuple[str, str, str], float] = {}
+
     async def look(self, opened: Opened, pool: Pool) -> float:
-        """Split what was delivered, then start reading; seconds until the next look."""
-        while (await hints.split(opened.engine.database)).more:
-            pass
+        """Split some of what was delivered, then start reading; seconds until the next look."""
+        if opened is not self._seen:
+            self._seen, self._alone = opened, {}
+        # Not all of it: where more comes in than can be split, nothing would ever be read.
+        split = await hints.split(opened.engine.database)
+        now = opened.engine.clock.monotonic()
         for group in await hints.due_hint_groups(opened.engine.database):
             kind = (group.system, group.entity, group.scope)
-            pool.start(kind, functools.partial(_read, opened, *kind, pool), most=_READERS)
-        return _DELIVERIES
+            if self._alone.get(kind, now) <= now:
+                pool.start(kind, functools.partial(self._read, opened, *kind, pool), most=_READERS)
+        return 0.0 if split.more else _DELIVERIES
 
-
-async def _read(opened: Opened, system: str, entity: str, scope: str, pool: Pool) -> None:
-    """Batch after batch of one place until nothing is due there, or others want the turn."""
-    try:
-        async with opened.used() as engine:
-            while not pool.crowded:
-                if engine.limits.scarce(system):
-                    # Calls are short: more records for each of them gather meanwhile.
-                    await engine.clock.sleep(GATHER)
-                done = await hints.read_group(engine, system, entity, scope, trace_id=engine.ids.trace_id())
-                if done.error:
-                    log.warning("%s/%s: %s", system, entity, done.error)
-                if not done.claimed or done.retried:
-                    return
-    except DatabaseUnavailableError:
-        return  # the loops see it too, say it once, and go on when it answers
-    except Exception:  # a defect with one entity must not end the work on the others
-        log.exception("the records of %s/%s could not be read; they are tried again", system, entity)
+    async def _read(self, opened: Opened, system: str, entity: str, scope: str, pool: Pool) -> None:
+        """Batch after batch of one place until nothing is due there, or others want the turn."""
+        try:
+            async with opened.used() as engine:
+                while not pool.crowded and not opened.retired:
+                    if engine.limits.scarce(system):
+                        # Calls are short: more records for each of them gather meanwhile.
+                        await engine.clock.sleep(GATHER)
+                    done = await hints.read_group(
+                        engine, system, entity, scope, trace_id=engine.ids.trace_id()
+                    )
+                    if done.error:
+                        log.warning("%s/%s: %s", system, entity, done.error)
+                    if not done.claimed and done.error:
+                        # It stays due: without a pause we would try again at once, for ever.
+                        self._alone[system, entity, scope] = engine.clock.monotonic() + _LEFT_ALONE
+                    if not done.claimed or done.retried:
+                        return
+        except _QUIET:
+            return
+        except Exception as error:  # noqa: BLE001 - a defect with one entity must not end the work on the others
+            log.error(  # noqa: TRY400 - its text may quote a record
+                "the records of %s/%s could not be read; they are tried again: %s",
+                system,
+                entity,
+                told(error),
+            )
 
 
 class Polls:
@@ -78,8 +102,7 @@ class Polls:
 
 
 async def _poll(opened: Opened, due: PollState) -> None:
-    # The loops see a database that does not answer too, say it once, and go on when it does.
-    with contextlib.suppress(DatabaseUnavailableError):
+    with contextlib.suppress(*_QUIET):
         async with opened.used() as engine:
             await polling.poll(engine, due)
 
@@ -97,9 +120,10 @@ class Subscriptions:
     async def look(self, opened: Opened, pool: Pool) -> float:
         """A round a minute, and at once after the registry changed."""
         now = opened.engine.clock.monotonic()
-        if (now >= self._next or opened is not self._seen) and pool.start(
-            "subscriptions", functools.partial(self._round, opened)
-        ):
+        if now >= self._next or opened is not self._seen:
+            if not pool.start("subscriptions", functools.partial(self._round, opened)):
+                # We are told when there is room. The moment of the round may be long past: no measure of how long to wait.
+                return _POLLS
             self._next, self._seen = now + _ROUND, opened
         return self._next - now
 
@@ -107,7 +131,7 @@ class Subscriptions:
         try:
             async with opened.used() as engine:
                 kept = await keep_subscriptions(engine, public_url=self._public_url)
-        except DatabaseUnavailableError:
+        except _QUIET:
             return
         for each in kept:
             if each.error:
@@ -129,7 +153,7 @@ class Owed:
             async with opened.used() as engine:
                 left: dict[str, str] = {}
                 raised = await raise_pending(engine, left=left)
-        except DatabaseUnavailableError:
+        except _QUIET:
             return
         if raised:
             log.info("%s records raised for new versions of flows", raised)

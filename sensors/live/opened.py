@@ -14,6 +14,10 @@ from sensors.live.targets import Targets
 _OPENING: Final = 5.0
 
 
+class RetiredError(Exception):
+    """Another one has taken its place: whoever looks again finds that one."""
+
+
 class Opened:
     """Of one moment of the registry."""
 
@@ -33,15 +37,25 @@ class Opened:
         Raises:
             DatabaseUnavailableError: it cannot be read.
         """
-        # Read before what it stands for: a change in between is found by the next look.
-        (before,) = await engine.database.rows("registry_stamp")
-        await engine.load()
         targets = Targets(engine, lane, on_ready=on_ready)
-        targets.open()
-        await targets.opened(within=_OPENING)
-        # Read after: opening stores the schemas that it meets.
-        (after,) = await engine.database.rows("registry_stamp")
+        try:
+            # Read before what it stands for: a change in between is found by the next look.
+            (before,) = await engine.database.rows("registry_stamp")
+            await engine.load()
+            targets.open()
+            await targets.opened(within=_OPENING)
+            # Read after: opening stores the schemas that it meets.
+            (after,) = await engine.database.rows("registry_stamp")
+        except BaseException:  # a stop too: what was opened is closed, then it is raised on
+            await targets.close()
+            await engine.close()
+            raise
         return cls(engine, targets, before.registry, after.schemas)
+
+    @property
+    def retired(self) -> bool:
+        """Whether another one has taken its place."""
+        return self._retired
 
     async def is_current(self, *, most: float) -> bool:
         """Whether the registry is as it was and no more than so many seconds old."""
@@ -51,7 +65,14 @@ class Opened:
 
     @contextlib.asynccontextmanager
     async def used(self) -> AsyncIterator[Engine]:
-        """Keep it open inside the block."""
+        """Keep it open inside the block.
+
+        Raises:
+            RetiredError: whoever looked for work with it was too slow; it is closed, or will be at any moment.
+        """
+        if self._retired:
+            # What was claimed with closed connections would be held, and not worked on, until its lease ends.
+            raise RetiredError
         self._users += 1
         try:
             yield self.engine

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
+
+from sensors.live.defects import told
+
+log = logging.getLogger(__name__)
 
 
 class Pool:
@@ -19,12 +24,13 @@ class Pool:
         self._running: Counter[Hashable] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
         self._full = False
+        self._ending = False
         self._again: set[Hashable] = set()
 
     @property
     def crowded(self) -> bool:
-        """Whether work of another kind waits for room: who has done a piece of work makes way then."""
-        return self._full
+        """Whether work of another kind waits for room, or all has to end: who has done a piece of work makes way then."""
+        return self._full or self._ending
 
     def __len__(self) -> int:
         """Tasks under way."""
@@ -32,6 +38,8 @@ class Pool:
 
     def start(self, kind: Hashable, work: Callable[[], Coroutine[Any, Any, None]], *, most: int = 1) -> bool:
         """Start a task unless `most` of this kind, or too many in all, are under way."""
+        if self._ending:
+            return False
         if self._running[kind] >= most:
             self._again.add(kind)
             return False
@@ -46,6 +54,7 @@ class Pool:
 
     async def finish(self, *, within: float) -> None:
         """Let what is under way come to its end; what takes longer than these seconds is broken off."""
+        self._ending = True
         if self._tasks:
             _, late = await asyncio.wait(set(self._tasks), timeout=within)
             for task in late:
@@ -54,6 +63,9 @@ class Pool:
 
     def _ended(self, kind: Hashable, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("a piece of work met a defect: %s", told(error))
         self._running[kind] -= 1
         if not self._running[kind]:
             del self._running[kind]

@@ -13,6 +13,7 @@ from ipaas_assets.sync.engine import ActiveFlow, Engine
 from ipaas_assets.sync.model import Lane, TargetWork
 from ipaas_resources.core.errors import DatabaseUnavailableError, IpaasError, RetryError
 from ipaas_resources.core.values import encode
+from sensors.live.defects import told
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,11 @@ class Targets:
         if self._opening:
             await asyncio.wait(set(self._opening), timeout=within)
 
+    def is_parent(self, work: TargetWork) -> bool:
+        """Whether other targets of the flow wait for this one, record by record."""
+        siblings = self._works.get(work.queue.flow, [])
+        return any(work.queue.target in each.queue.parents for each in siblings)
+
     def leave_alone(self, work: TargetWork) -> None:
         """Claim nothing of this target for a while."""
         self._alone[work.name] = self._engine.clock.monotonic() + _LEFT_ALONE
@@ -85,7 +91,12 @@ class Targets:
             lane=int(self._lane),
             targets=encode(
                 [
-                    {"n": number, "flow": work.queue.flow, "target": work.queue.target}
+                    {
+                        "n": number,
+                        "flow": work.queue.flow,
+                        "target": work.queue.target,
+                        "parents": work.queue.parents,
+                    }
                     for number, work in enumerate(works)
                 ]
             ).decode(),
@@ -115,8 +126,8 @@ class Targets:
             self._works[flow.name] = await self._engine.works(flow)
         except IpaasError as error:
             self._wait(flow, error.message, _AGAIN_SOON if _may_pass(error) else _AGAIN_LATER)
-        except Exception as error:  # a defect with one flow must not end the work on the others
-            log.exception("flow %s could not be opened", flow.name)
+        except Exception as error:  # noqa: BLE001 - a defect with one flow must not end the work on the others
+            log.error("flow %s could not be opened: %s", flow.name, told(error))  # noqa: TRY400 - no values
             self._wait(flow, f"It could not be opened ({type(error).__name__}); see the log.", _AGAIN_LATER)
         else:
             if self._waiting.pop(flow.name, None) is not None:

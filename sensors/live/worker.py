@@ -23,6 +23,7 @@ from ipaas_resources.store import reports
 from ipaas_resources.store.breakers import open_systems
 from ipaas_resources.store.database import Database
 from ipaas_resources.store.workers import BEAT
+from sensors.live.defects import told
 from sensors.live.draining import Draining
 from sensors.live.heartbeat import Heartbeat
 from sensors.live.listening import WORK, listen
@@ -117,7 +118,8 @@ class LiveWorker:
         Raises:
             DatabaseUnavailableError: the database did not answer for longer than the options allow.
         """
-        await self._begin()
+        if not await self._begin(stop):
+            return
         try:
             async with asyncio.TaskGroup() as group:
                 channels = {feed.channel: event for feed, event in self._feeds.items() if feed.channel}
@@ -147,9 +149,9 @@ class LiveWorker:
 
     # --- loops -----------------------------------------------------------------------------------------------------
 
-    async def _begin(self) -> None:
-        """Open the registry; the database may still be starting."""
-        while True:
+    async def _begin(self, stop: asyncio.Event) -> bool:
+        """Open the registry; the database may still be starting. False: told to end before that."""
+        while not stop.is_set():
             try:
                 await self._beat()
                 self._opened = await Opened.open(
@@ -158,10 +160,12 @@ class LiveWorker:
                 await self._see_what_waits()
             except DatabaseUnavailableError as error:
                 self._outage(error)
-                await asyncio.sleep(_OUTAGE)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), _OUTAGE)
             else:
                 self._silent_since = None
-                return
+                return True
+        return False
 
     async def _repeat(
         self,
@@ -222,8 +226,8 @@ class LiveWorker:
             return await feed.look(self._opened, self._feeding)
         except DatabaseUnavailableError:
             raise
-        except Exception:  # a defect here must not end the work on the queue
-            log.exception("%s could not be looked after", type(feed).__name__)
+        except Exception as error:  # noqa: BLE001 - a defect here must not end the work on the queue
+            log.error("%s could not be looked after: %s", type(feed).__name__, told(error))  # noqa: TRY400 - no values
             return _FAULT
 
     def _look_at_feeds(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from console.cli.opening import open_database, run_async, say
@@ -25,7 +27,7 @@ def ingress(port: int | None) -> None:
         listening = listen(wanted)
     except OSError as error:
         raise ConfigurationError(
-            f"Port {wanted} of {LOOPBACK} cannot be listened on ({error.strerror}). Free it, or choose another with "
+            f"Port {wanted} of {LOOPBACK} cannot be listened on ({_reason(error)}). Free it, or choose another with "
             "--port or IPAAS_CONSOLE_PORT."
         ) from error
     with listening:
@@ -34,6 +36,11 @@ def ingress(port: int | None) -> None:
         run_async(
             serve(urls.app, listening, lambda: say(f"Taking deliveries at http://{LOOPBACK}:{taken}/hooks/"))
         )
+
+
+def _reason(error: OSError) -> str:
+    # Python adds the address to the text of a bind that failed; the sentence names it already.
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 COMMANDS = [ingress]

@@ -14,7 +14,7 @@ import msgspec
 
 from console.cli.opening import run_async
 from console.running import Running, RunningProgram, read_running
-from ipaas_assets.sync.holding import stopped
+from ipaas_assets.sync.holding import Stopped, stopped
 from ipaas_assets.workers import is_alive
 from ipaas_resources.core.errors import DatabaseUnavailableError, IpaasError
 from ipaas_resources.settings import Settings, load_settings
@@ -56,6 +56,9 @@ class Status(msgspec.Struct, kw_only=True):
     supervisor: int | None
     processes: list[ProcessState]
     standing: Standing
+    #: Flows that may not write now and why, as sentences; systems that a person paused or switched off.
+    held: list[str] = []
+    paused: list[str] = []
 
 
 @click.command(short_help="What runs, what waits, how late it is.")
@@ -90,7 +93,9 @@ def _app_url(settings: Settings) -> str:
 async def _look(settings: Settings, url: str) -> Status:
     database = Database(url, pool_size=2)
     try:
-        found = await standing(database, held=await _held(database))
+        now = await stopped(database)
+        held = await _held(database, now)
+        found = await standing(database, held=held)
     finally:
         await database.close()
     running = await asyncio.to_thread(read_running, settings.state_dir)
@@ -102,19 +107,20 @@ async def _look(settings: Settings, url: str) -> Status:
         supervisor=running.supervisor.pid if running and running.supervisor.process() else None,
         processes=processes,
         standing=found,
+        held=sorted({f"{flow}: held {words}" for (flow, _), words in held.items()}),
+        paused=sorted(now.paused),
     )
 
 
-async def _held(database: Database) -> set[tuple[str, str]]:
-    """Flow targets whose items wait for a window or a person. A flow that cannot be read holds nothing: it is late."""
-    now = await stopped(database)
-    held = set()
+async def _held(database: Database, now: Stopped) -> dict[tuple[str, str], str]:
+    """Why items of flow targets wait for a window or a person. A flow that cannot be read holds nothing: it is late."""
+    held: dict[tuple[str, str], str] = {}
     for stored in await registry.active_flows(database):
         try:
             flow = load_flow(stored.text, name=stored.flow)
         except IpaasError:
             continue
-        held |= {(stored.flow, target) for target in now.holds(flow)}
+        held |= {(stored.flow, target): each.words for target, each in now.holds(flow).items()}
     return held
 
 
@@ -226,14 +232,19 @@ def _show(found: Status) -> None:
             ["reports", *_depth(here.reports)],
         ],
     )
-    _more(here)
+    _more(found)
     click.echo()
     click.echo("Healthy." if found.healthy else "\n".join(f"! {each}" for each in found.problems))
 
 
-def _more(here: Standing) -> None:
+def _more(found: Status) -> None:
+    here = found.standing
+    for sentence in found.held:
+        click.echo(f"held          {sentence}")
     for breaker in here.breakers:
         click.echo(f"breaker       {breaker.sentence()}")
+    stopped_systems = {each.system: "its breaker is open" for each in here.breakers}
+    stopped_systems |= dict.fromkeys(found.paused, "paused")
     if here.polls:
         click.echo()
         rows = [
@@ -241,17 +252,22 @@ def _more(here: Standing) -> None:
                 f"{each.system}/{each.entity}",
                 str(each.scopes),
                 f"in {_span(each.next)}" if each.next >= 0 else f"due for {_span(-each.next)}",
-                " to ".join(sorted({_span(each.shortest), _span(each.longest)}, key=len)),
-                each.reason or "",
+                " to ".join(dict.fromkeys((_span(each.shortest), _span(each.longest)))),
+                # What it last did says nothing while nobody may ask it.
+                stopped_systems.get(each.system) or each.reason or "",
             ]
             for each in here.polls[:_MOST_POLLS]
         ]
         _table(["NEXT POLLS", "SCOPES", "NEXT", "EVERY", "WHY"], rows)
         if len(here.polls) > _MOST_POLLS:
             click.echo(f"... and {len(here.polls) - _MOST_POLLS} more")
+    # One fault of a system strikes every scope: it is said once.
+    troubled: dict[tuple[str, str, str], list[str]] = {}
     for trouble in here.subscriptions:
-        where = "/".join(filter(None, (trouble.system, trouble.entity, trouble.scope)))
-        click.echo(f"subscription  {where}: {trouble.error}")
+        troubled.setdefault((trouble.system, trouble.entity, trouble.error), []).append(trouble.scope)
+    for (system, entity, error), scopes in troubled.items():
+        where = "/".join(filter(None, (system, entity, ", ".join(filter(None, scopes)))))
+        click.echo(f"subscription  {where}: {error}")
 
 
 def _process_row(each: ProcessState) -> list[str]:

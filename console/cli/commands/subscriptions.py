@@ -54,7 +54,8 @@ def list_command(*, retired: bool, as_json: bool) -> None:
         source = f"{each.system}/{each.entity or '*'}{f' {each.scope}' if each.scope else ''}"
         until = f"until {row['expires_at']}" if row["expires_at"] else ""
         seen = f"seen {row['last_seen_at']}" if row["last_seen_at"] else ""
-        line = f"{each.subscription:<34}{source:<32}{row['state']:<10}{row['url']}  {until}  {seen}"
+        # Two spaces at least: whoever makes one by hand may give it a longer name.
+        line = f"{each.subscription:<32}  {source:<30}  {row['state']:<8}  {row['url']}  {until}  {seen}"
         click.echo(line.rstrip())
         if each.error:
             click.echo(f"    {each.error}")

@@ -59,7 +59,11 @@ def _all_lanes(settings: Settings) -> None:
         here.mkdir(parents=True, exist_ok=True)
         for lane in _LANES:
             processes.start(
-                f"worker-{lane}", python("-m", "console.cli.main", "worker", "--lane", lane), folder=here
+                f"worker-{lane}",
+                python("-m", "console.cli.main", "worker", "--lane", lane),
+                # A relative state folder would be another one there: with an embedded database of its own.
+                environment={"IPAAS_STATE_DIR": str(here)},
+                folder=here,
             )
             say(f"Worker of the lane {lane}: running, log in {here / 'logs' / f'worker-{lane}.log'}")
         processes.watch()

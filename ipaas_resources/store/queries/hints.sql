@@ -62,7 +62,8 @@ ON CONFLICT (system, scope, entity) DO UPDATE
 
 -- name: hint_groups
 -- What can be read now. Places are found by jumps in the index, and hints counted up to a bound, so that a look at 100,000
--- of them costs what a look at a thousand does (a plain GROUP BY took 100 to 300 ms).
+-- of them costs what a look at a thousand does (a plain GROUP BY took 100 to 300 ms). Hints of a system whose breaker is
+-- open wait as they are: claimed, each would be put back unread.
 WITH RECURSIVE places AS (
     (SELECT system, entity, scope FROM hints WHERE state = 'due' ORDER BY system, entity, scope LIMIT 1)
     UNION ALL
@@ -82,6 +83,7 @@ SELECT p.system, p.entity, p.scope, due.hints, extract(epoch FROM now() - due.ra
                                 AND (h.lease_until IS NULL OR h.lease_until < now())
                               ORDER BY h.due_at LIMIT :counted) d) due
  WHERE due.hints > 0
+   AND NOT EXISTS (SELECT 1 FROM breakers b WHERE b.system = p.system AND b.open_until > clock_timestamp())
    AND NOT y.paused AND coalesce((y.document ->> 'enabled')::boolean, true)
    AND (CAST(:system AS text) IS NULL OR p.system = CAST(:system AS text))
    AND (CAST(:entity AS text) IS NULL OR p.entity = CAST(:entity AS text) OR starts_with(p.entity, :unplaced))

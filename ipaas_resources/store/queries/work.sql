@@ -6,8 +6,8 @@
 -- A worker died between its intent and its settlement: what it sent may have arrived, or may still arrive. Every record
 -- of the intent is looked at in the target, also one that another worker has taken over or settled meanwhile, for a late
 -- write may have crossed its write; writes that could still arrive late are looked at when the target must have
--- finished: the dead worker may have sent its last request as late as its lease allowed. Runs before every claim of the same flow target, so that an expired lease is never claimed without knowing
--- its intent.
+-- finished: the dead worker may have sent its last request as late as its lease allowed. Nothing of the flow target is
+-- claimed before this was done (`claim`), so that an expired lease is never claimed without knowing its intent.
 WITH lost AS (
     UPDATE intents SET state = 'unknown', closed_at = now()
      WHERE state = 'open' AND lease_until < now() AND flow = :flow AND target = :target
@@ -27,6 +27,7 @@ ON CONFLICT (flow, target, scope, record) DO UPDATE
        due_at = greatest(w.due_at, excluded.due_at),
        lease_token = CASE WHEN w.lease_until < now() THEN NULL ELSE w.lease_token END,
        lease_until = CASE WHEN w.lease_until < now() THEN NULL ELSE w.lease_until END
+RETURNING 1
 
 -- name: intents_resolve
 UPDATE intents i SET state = 'resolved', closed_at = now()
@@ -36,15 +37,18 @@ UPDATE intents i SET state = 'resolved', closed_at = now()
 -- name: claim
 -- Changes no indexed column. An item whose lease expired twice is claimed alone: it may be the one that kills workers.
 -- A target that refers to another target of the same record waits for that one. Lane null: every lane, the most urgent
--- first.
+-- first. While a worker's intent has lapsed and nobody has looked (`intents_recover`), nothing of the target is claimed.
 WITH token AS (
     SELECT nextval('fencing_tokens') AS token
+), lost AS MATERIALIZED (
+    SELECT 1 FROM intents WHERE state = 'open' AND lease_until < now() AND flow = :flow AND target = :target LIMIT 1
 ), usual AS (
     SELECT w.flow, w.target, w.scope, w.record FROM work_items w
      WHERE w.flow = :flow AND w.target = :target AND w.state IN ('due', 'parked') AND w.due_at <= now()
        AND (CAST(:lane AS smallint) IS NULL OR w.lane = CAST(:lane AS smallint))
        AND (w.lease_until IS NULL OR w.lease_until < now())
        AND w.lease_expiries < 2
+       AND NOT EXISTS (SELECT 1 FROM lost)
        AND (SELECT true FROM work_items p
              WHERE p.flow = w.flow AND p.target = ANY(CAST(:parents AS text[])) AND p.scope = w.scope
                AND p.record = w.record AND p.state = 'due' LIMIT 1) IS NULL
@@ -56,6 +60,7 @@ WITH token AS (
        AND (CAST(:lane AS smallint) IS NULL OR w.lane = CAST(:lane AS smallint))
        AND (w.lease_until IS NULL OR w.lease_until < now())
        AND w.lease_expiries >= 2
+       AND NOT EXISTS (SELECT 1 FROM lost)
        AND (SELECT true FROM work_items p
              WHERE p.flow = w.flow AND p.target = ANY(CAST(:parents AS text[])) AND p.scope = w.scope
                AND p.record = w.record AND p.state = 'due' LIMIT 1) IS NULL
@@ -72,16 +77,21 @@ UPDATE work_items w
   FROM picked, token
  WHERE w.flow = picked.flow AND w.target = picked.target AND w.scope = picked.scope AND w.record = picked.record
 RETURNING w.scope, w.record, w.generation, w.attempts, w.verify_target, w.intent,
-          w.trace_ids[cardinality(w.trace_ids)] AS trace_id, w.lease_token, w.lease_until
+          w.trace_ids[cardinality(w.trace_ids)] AS trace_id, w.lease_token, w.lease_until,
+          EXISTS (SELECT 1 FROM alone) AS alone
 
 -- name: due_targets
 -- Which of these flow targets have an item of the lane that can be claimed now. One look into the index for each: a queue
--- of a million items that are not due, or of another lane, costs nothing.
+-- of a million items that are not due, or of another lane, costs nothing. What waits for a parent cannot be claimed: were
+-- it told as due, workers would start in vain again and again.
 SELECT t.n
-  FROM json_to_recordset(CAST(:targets AS json)) AS t(n integer, flow text, target text)
+  FROM json_to_recordset(CAST(:targets AS json)) AS t(n integer, flow text, target text, parents text[])
  WHERE EXISTS (SELECT 1 FROM work_items w
                 WHERE w.flow = t.flow AND w.target = t.target AND w.lane = :lane AND w.state IN ('due', 'parked')
-                  AND w.due_at <= now() AND (w.lease_until IS NULL OR w.lease_until < now()))
+                  AND w.due_at <= now() AND (w.lease_until IS NULL OR w.lease_until < now())
+                  AND (SELECT true FROM work_items p
+                        WHERE p.flow = w.flow AND p.target = ANY(t.parents) AND p.scope = w.scope
+                          AND p.record = w.record AND p.state = 'due' LIMIT 1) IS NULL)
  ORDER BY t.n
 
 -- name: intents_resolve_all
@@ -228,7 +238,7 @@ WITH r AS (
      CROSS JOIN LATERAL (SELECT r.waits_for IS NULL AND NOT r.done AND coalesce(r.state, 'due') = 'due' AS again) x
      WHERE w.flow = o.flow AND w.target = o.target AND w.scope = o.scope AND w.record = o.record
        AND (NOT r.done OR o.generation <> r.generation)
-    RETURNING 1
+    RETURNING w.state IN ('due', 'parked') AND w.due_at <= now() AS due
 ), linked AS (
     UPDATE links l
        SET state = r.link, target_scope = coalesce(r.target_scope, l.target_scope),
@@ -270,7 +280,7 @@ WITH r AS (
     UPDATE intents SET state = :intent_state, closed_at = now() WHERE intent = CAST(:intent AS bigint) AND state = 'open'
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM fenced) AS fenced,
+SELECT (SELECT count(*) FROM fenced) AS fenced, (SELECT count(*) FROM kept WHERE due) AS due,
        CASE WHEN EXISTS (SELECT 1 FROM fenced)
             THEN coalesce((SELECT array_agg(scope || chr(31) || record) FROM owned), '{}') END AS owned
 
