@@ -33,6 +33,8 @@ _LONGEST_PAUSE: Final = 60.0
 _HEALTHY: Final = 60.0
 #: Seconds after which a program that does not answer is named; loading Dagster's definitions takes a while.
 _SLOW: Final = 180.0
+#: Seconds that a first start waits for another program: one that cannot come up must not hide the others.
+_AFTER: Final = 60.0
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,6 +51,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
     #: Programs of one wave start and stop together; the last wave stops first.
     wave: int = 0
+    #: The program that must answer before this one is first started.
+    after: str = ""
     #: Seconds to end by itself; workers settle what they have sent.
     grace: float = 30.0
 
@@ -87,8 +91,9 @@ class Backoff:
 class _Entry:
     """One program with the process that runs it now."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, wanted: float) -> None:
         self.program = program
+        self.wanted = wanted  # since when it is to run
         self.process: Process | None = None
         self.started: Started | None = None
         self.since = 0.0
@@ -158,10 +163,11 @@ class Supervisor:
 
     def start(self, *programs: Program) -> None:
         """Start programs; `watch` names each as it answers."""
-        for program in programs:
-            entry = _Entry(program)
-            self._entries.append(entry)
-            self._launch(entry)
+        entries = [_Entry(program, self._clock()) for program in programs]
+        self._entries += entries
+        for entry in entries:
+            if self._may_start(entry):
+                self._launch(entry)
         self._write_down()
 
     def restart(self, *names: str) -> None:
@@ -187,7 +193,7 @@ class Supervisor:
         changed = False
         for entry in self._entries:
             if entry.process is None:
-                if self._clock() >= entry.due:
+                if self._clock() >= entry.due and self._may_start(entry):
                     self._launch(entry)
                     changed = True
             elif entry.process.ended:
@@ -211,6 +217,15 @@ class Supervisor:
         ]
 
     # --- one program ------------------------------------------------------------------------------------------------
+
+    def _may_start(self, entry: _Entry) -> bool:
+        awaited = next((each for each in self._entries if each.program.name == entry.program.after), None)
+        return (
+            awaited is None
+            or awaited.answered
+            or entry.restarts >= 0
+            or self._clock() - entry.wanted > _AFTER
+        )
 
     def _launch(self, entry: _Entry) -> None:
         program = entry.program

@@ -115,6 +115,8 @@ class Installation:
             answers=lambda _pid: service.answers(),
             url=service.url or "",
             wave=_CODE if service.name == "code-server" else _ASKS,
+            # Who asks it too early fills the screen with Dagster's stack traces. The demo looks only after its sync.
+            after="" if service.name == "code-server" or self._own_senders else "code-server",
             grace=_DAGSTER_GRACE,
         )
 

@@ -66,11 +66,9 @@ def main() -> None:
     # A supervisor's SIGTERM ends us like Ctrl-C: what we started is stopped, what we hold is given back.
     signal.signal(signal.SIGTERM, _end)
     try:
-        cli(standalone_mode=False)
+        code = cli(standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
-    except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Stopped.", err=True)
@@ -85,6 +83,9 @@ def main() -> None:
     except OSError as error:
         click.echo(f"ipaas: {_os_sentence(error)}", err=True)
         sys.exit(1)
+    # Of a command that ends with `Exit` click returns the code, it does not raise.
+    if isinstance(code, int):
+        sys.exit(code)
 
 
 def _end(*_: object) -> None:

@@ -67,6 +67,8 @@ class HintsRead(msgspec.Struct, kw_only=True):
     changed: int = 0  # of those read: news
     deleted: int = 0  # of those read: gone in the source
     set_aside: int = 0  # of those read: may not be used
+    #: Whether more is due in the same place, as far as the claim could see. What is told meanwhile wakes readers itself.
+    more: bool = False
     #: Entities whose poll is due now: (system, entity).
     polls: set[tuple[str, str]] = set()
     #: The last failure, '' where there was none.
@@ -80,7 +82,7 @@ class HintsRead(msgspec.Struct, kw_only=True):
         self.error = other.error or self.error
 
 
-_COUNTS: Final = tuple(name for name in HintsRead.__struct_fields__ if name not in {"polls", "error"})
+_COUNTS: Final = tuple(name for name in HintsRead.__struct_fields__ if name not in {"polls", "error", "more"})
 
 
 class HintReading:

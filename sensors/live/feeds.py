@@ -75,7 +75,7 @@ class Deliveries:
                     if not done.claimed and done.error:
                         # It stays due: without a pause we would try again at once, for ever.
                         self._alone[system, entity, scope] = engine.clock.monotonic() + _LEFT_ALONE
-                    if not done.claimed or done.retried:
+                    if not done.more or done.retried:
                         return
         except _QUIET:
             return

@@ -18,7 +18,7 @@ import msgspec
 from ipaas_assets.sync.engine import Engine
 from ipaas_assets.sync.holding import held_targets
 from ipaas_assets.sync.model import Lane, TargetWork
-from ipaas_resources.core.errors import DatabaseUnavailableError
+from ipaas_resources.core.errors import DatabaseUnavailableError, StopError
 from ipaas_resources.store import reports
 from ipaas_resources.store.breakers import open_systems
 from ipaas_resources.store.database import Database
@@ -178,15 +178,20 @@ class LiveWorker:
         self._events.append(event)
         while not self._ending:
             event.clear()
+            longest = pause
             try:
                 wait = await look()
             except DatabaseUnavailableError as error:
                 self._outage(error)
                 wait = _OUTAGE
+            except StopError as error:
+                # A lock that was waited for too long, say: another look may do better, and the other loops go on.
+                log.warning(error.message)
+                wait = longest = _FAULT
             else:
                 self._silent_since = None
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(pause, wait) if wait is not None else pause):
+                async with asyncio.timeout(longest if wait is None else min(longest, wait)):
                     await event.wait()
 
     def _outage(self, error: DatabaseUnavailableError) -> None:

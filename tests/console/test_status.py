@@ -193,8 +193,42 @@ def test_what_is_held_on_purpose_is_counted_and_is_not_late(look: Look, reason: 
     realtime = found["standing"]["lanes"][0]
     assert (realtime["due"], realtime["held"], realtime["lag"]) == (0, 1, None)
     assert code == 0, found["problems"]
-    if reason == "breaker":
-        assert "it answered 503" in look.run().stdout
+    why = {
+        "window": "held          out: held until ",
+        "paused": "held          out: held until `ipaas systems resume crm`",
+        "disabled": "held          out: held until `ipaas flows enable out`",
+        "breaker": "it answered 503",
+    }
+    assert why[reason] in look.run().stdout
+
+
+@pytest.mark.parametrize("reason", ["paused", "breaker"])
+def test_polls_of_a_system_that_nobody_may_ask_say_so(look: Look, reason: str) -> None:
+    look.alive()
+    look.sql(
+        "INSERT INTO entity_state (system, scope, entity, poll_interval, poll_due_at, poll_reason) VALUES "
+        "('bc', 'a', 'customers', 15, now() + interval '10 seconds', 'idle: every 15 s')",
+        "INSERT INTO systems (system, connector, document, text, paused) VALUES ('bc', 'x', '{}', '', true)"
+        if reason == "paused"
+        else "INSERT INTO breakers (system, failures, opened_at, open_until, error) "
+        "VALUES ('bc', 5, now(), now() + interval '5 minutes', 'it answered 503')",
+    )
+
+    (line,) = [line for line in look.run().stdout.splitlines() if line.startswith("bc/customers")]
+
+    assert line.endswith("paused" if reason == "paused" else "its breaker is open")
+
+
+def test_one_fault_of_many_subscriptions_is_said_once(look: Look) -> None:
+    look.alive()
+    for scope in ("a", "b"):
+        look.sql(
+            "INSERT INTO subscriptions (subscription, system, entity, scope, proof, secret, error) "
+            f"VALUES ('s-{scope}', 'bc', 'customers', '{scope}', 'key', 'env:S', 'the product refused it')"
+        )
+
+    assert look.run().stdout.count("the product refused it") == 1
+    assert "bc/customers/a, b: the product refused it" in look.run().stdout
 
 
 def test_inbox_hints_and_reports_are_measured(look: Look) -> None:
@@ -227,7 +261,9 @@ def test_polls_and_troubled_subscriptions_are_listed_without_secrets(look: Look)
     look.sql(
         "INSERT INTO entity_state (system, scope, entity, poll_interval, poll_due_at, poll_reason) VALUES "
         "('bc', 'a', 'customers', 15, now() + interval '10 seconds', '3 changes: every 15 s'), "
-        "('bc', 'b', 'customers', 900, now() + interval '5 minutes', 'idle: every 15 min')",
+        "('bc', 'b', 'customers', 900, now() + interval '5 minutes', 'idle: every 15 min'), "
+        # Written longer, and shorter all the same.
+        "('crm', 'a', 'accounts', 228, now(), 'idle'), ('crm', 'b', 'accounts', 360, now(), 'idle')",
         "INSERT INTO subscriptions (subscription, system, entity, scope, proof, secret, error) "
         "VALUES ('unguessable', 'bc', 'customers', 'a', 'key', 'env:HUNTER2', 'the product refused it')",
     )
@@ -237,6 +273,7 @@ def test_polls_and_troubled_subscriptions_are_listed_without_secrets(look: Look)
     assert "bc/customers" in shown
     assert "3 changes: every 15 s" in shown
     assert "15 s to 15 min 0 s" in shown
+    assert "3 min 48 s to 6 min 0 s" in shown
     assert "bc/customers/a: the product refused it" in shown
     assert "HUNTER2" not in shown
 
@@ -259,7 +296,7 @@ def test_a_process_that_gives_no_sign_of_life_is_named(look: Look, tmp_path: Pat
     assert shown == {
         "worker-batch": ("gives no sign of life", 2),
         "webserver": ("ok", 0),
-        "reporter": ("ended, waits for its next start", 4),
+        "reporter": ("waits for its next start", 4),
         "worker-realtime": ("ok", None),
     }
     assert found["supervisor"] == os.getpid()

@@ -102,6 +102,29 @@ def test_a_program_is_named_once_when_it_answers(
     assert said == ["Ingress: running"]
 
 
+def test_a_program_first_starts_when_the_one_that_it_asks_answers(
+    supervisor: Supervisor, tmp_path: Path, said: list[str]
+) -> None:
+    asks = msgspec.structs.replace(program(tmp_path, "webserver"), after="code")
+    supervisor.start(asks, program(tmp_path, "code"))
+    assert pid_of(supervisor, "webserver") is None
+    supervisor.watch(until=supervisor.all_answered)
+
+    assert said == ["Code: running", "Webserver: running"]
+
+
+def test_a_program_that_never_answers_holds_another_one_up_for_a_minute_at_most(
+    supervisor: Supervisor, tmp_path: Path, steps: Steps
+) -> None:
+    mute = msgspec.structs.replace(program(tmp_path, "code"), answers=lambda _pid: False)
+    supervisor.start(mute, msgspec.structs.replace(program(tmp_path, "webserver"), after="code"))
+    supervisor.look()
+    assert pid_of(supervisor, "webserver") is None
+    steps.now += 61
+    supervisor.look()
+    assert pid_of(supervisor, "webserver") is not None
+
+
 def test_a_killed_program_is_started_again_after_its_pause_and_not_before(
     supervisor: Supervisor, tmp_path: Path, said: list[str], steps: Steps
 ) -> None:

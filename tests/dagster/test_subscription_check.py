@@ -114,6 +114,14 @@ def test_it_passes_while_every_scope_is_subscribed(told: Installation, instance:
     assert "bc/customers in de is not subscribed yet" in found.description
 
 
+def test_one_fault_of_many_scopes_is_said_once(told: Installation, instance: dg.DagsterInstance) -> None:
+    scopes = [f"c{number}" for number in range(8)]
+    system(told, scopes={scope: scope.upper() for scope in scopes})
+    found = shown(told, instance)
+    assert found.description.count("not subscribed yet") == 1
+    assert "bc/customers in c0, c1, c2, c3, c4 and 3 more is not subscribed yet" in found.description
+
+
 def test_an_error_is_told_with_what_happens_meanwhile(
     told: Installation, instance: dg.DagsterInstance
 ) -> None:

@@ -67,4 +67,5 @@ async def test_a_port_that_is_taken_is_said_in_one_sentence(run):
         _, told = await process.communicate()
     assert process.returncode == 1
     assert told.decode().startswith(f"ipaas: Port {port} of 127.0.0.1 cannot be listened on")
+    assert told.count(port.encode()) == 1
     assert len(told.splitlines()) == 1

@@ -159,7 +159,7 @@ def _ours(program: RunningProgram, host: str, beat: Worker | None) -> ProcessSta
     here = host == socket.gethostname()
     process = program.started.process() if program.started and here else None
     if program.started is None or (here and process is None):
-        health = "ended, waits for its next start"
+        health = "waits for its next start"
     elif beat is None and program.name.startswith(_BEATING):
         health = "gives no sign of life"
     else:

@@ -19,6 +19,7 @@ from ipaas_resources.store import registry
 from ipaas_resources.store import subscriptions as store
 from ipaas_resources.store.database import Database
 from ipaas_resources.store.subscriptions import StoredSubscription, Subscription
+from mappings.load import load_flow
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="One JSON array.")
 
@@ -174,6 +175,7 @@ def add_command(system: str, entity: str, scope: str, secret: str, proof: str | 
                 raise ConfigurationError(f"{system} has no proof {chosen!r}; it knows {', '.join(proofs)}.")
             _check_scope(known.document, scope)
             _check_reference(secret, system)
+            await _check_entity(opened.database, system, entity)
             subscription = opened.ids.trace_id()
             await store.save_subscription(
                 opened.database,
@@ -218,6 +220,18 @@ def _check_scope(document: dict[str, object], scope: str) -> None:
         raise ConfigurationError(
             f"The system has no scope {scope!r}; its scopes are {', '.join(there) or 'none'}."
         )
+
+
+async def _check_entity(database: Database, system: str, entity: str) -> None:
+    read = set()
+    for stored in await registry.active_flows(database):
+        source = load_flow(stored.text, name=stored.flow).source
+        if source.system == system:
+            read.add(source.entity)
+    if entity and entity not in read:
+        # No refusal: the flow that reads it may come later.
+        known = f"they read {', '.join(sorted(read))}" if read else "none reads this system"
+        say(f"No flow reads {system}/{entity} ({known}), so its deliveries change nothing for now.")
 
 
 async def _system(database: Database, name: str) -> registry.StoredSystem:

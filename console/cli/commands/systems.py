@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ from ipaas_resources.core.errors import ConfigurationError, IpaasError
 from ipaas_resources.settings import load_settings
 from ipaas_resources.store import registry
 from ipaas_resources.store.breakers import BreakerState, breaker_states, reset_breaker
+
+#: Seconds that a system gets to answer `test`: long enough for a few repetitions, and somebody waits.
+_ANSWER_LIMIT = 30
 
 
 @click.group()
@@ -97,7 +101,13 @@ def test_command(names: tuple[str, ...]) -> None:
             for system in [opened.system(name) for name in names or sorted(opened.systems)]:
                 name = system.name
                 try:
-                    health = await system.connector.check()
+                    health = await asyncio.wait_for(system.connector.check(), _ANSWER_LIMIT)
+                except TimeoutError:
+                    click.echo(
+                        f"{name}: did not answer within {_ANSWER_LIMIT} s. Look at its address, and at what stands between.",
+                        err=True,
+                    )
+                    good = False
                 except IpaasError as error:
                     click.echo(f"{name}: {error.message}", err=True)
                     good = False
