@@ -23,7 +23,7 @@ from ipaas_assets.resources import RESOURCE, Platform
 from ipaas_assets.sync.engine import Engine
 from ipaas_assets.sync.holding import held_targets
 from ipaas_assets.sync.model import Lane
-from ipaas_assets.sync.polling import Polled, due_polls, poll, polls, told
+from ipaas_assets.sync.polling import Polled, due_polls, poll, polls, told_together
 from ipaas_assets.verdicts import Verdict, news_among
 from ipaas_resources.core.errors import DatabaseUnavailableError
 from ipaas_resources.core.platform import run_async
@@ -128,7 +128,7 @@ def _sensor(
         asking.reasons += [reason for reason in blocked.values() if reason]
         asking.reasons += look.held
         _ask(asking, look, free)
-        lines = [*asking.reasons, *(told(state) for state in look.states)]
+        lines = [*asking.reasons, *told_together(look.states)]
         if look.live:
             lines.insert(0, "the live worker polls")
         events = _events(context.instance, graph, look)

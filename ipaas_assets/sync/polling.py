@@ -40,6 +40,9 @@ _ASKED_MAX: Final = 900.0
 _SOON: Final = 5.0
 _PLATFORM_FAULT: Final = "platform_fault"
 
+#: So many scopes that stand alike are named one by one.
+_APART: Final = 3
+
 Outcome = Literal["pulled", "failed", "unfinished", "elsewhere"]
 
 
@@ -315,3 +318,30 @@ def told(state: PollState) -> str:
     else:
         parts.append("due now" if state.due_in <= 0 else f"next in {span(state.due_in)}")
     return f"{state.wanted.name}: {', '.join(parts)}"
+
+
+def told_together(states: Iterable[PollState]) -> list[str]:
+    """The same for many: scopes of one entity that stand alike become one sentence (22 companies were 22)."""
+    alike: dict[tuple[str, ...], list[PollState]] = {}
+    for state in states:
+        alike.setdefault(_standing(state), []).append(state)
+    lines = []
+    for group in alike.values():
+        if len(group) <= _APART:
+            lines += [told(state) for state in group]
+            continue
+        wanted, first = group[0].wanted, told(group[0]).partition(": ")[2]
+        due = [max(0.0, state.due_in) for state in group if state.due_in is not None]
+        what, waits, _ = first.partition(", next in ")
+        if waits:
+            what += f"{waits}{span(min(due))}" + (
+                f" to {span(max(due))}" if span(min(due)) != span(max(due)) else ""
+            )
+        lines.append(f"{wanted.system}/{wanted.entity}, {len(group)} scopes: {what}")
+    return lines
+
+
+def _standing(state: PollState) -> tuple[str, ...]:
+    """What makes two scopes of an entity alike: everything that is said of them but the moment."""
+    what = told(state).partition(": ")[2].partition(", next in ")[0]
+    return state.wanted.system, state.wanted.entity, what

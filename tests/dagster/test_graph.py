@@ -164,7 +164,9 @@ def test_an_asset_shows_its_columns_where_the_last_event_brings_none(installatio
     graph = installation.definitions().resolve_asset_graph()
 
     def columns(*key: str) -> set[str]:
-        return {column.name for column in graph.get(dg.AssetKey(key)).metadata["dagster/column_schema"].columns}
+        return {
+            column.name for column in graph.get(dg.AssetKey(key)).metadata["dagster/column_schema"].columns
+        }
 
     assert {"id", "number", "name", "balance"} <= columns("bc", "sales_customers")
     assert columns("crm", "accounts", "customers_to_clients__client") == {"number", "name", "email"}

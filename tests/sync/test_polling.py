@@ -16,6 +16,7 @@ from ipaas_assets.sync.polling import (
     polls,
     span,
     told,
+    told_together,
 )
 from ipaas_assets.sync.run import pull_entity
 from ipaas_resources.core.errors import (
@@ -26,6 +27,7 @@ from ipaas_resources.core.errors import (
 )
 from ipaas_resources.store import polling as store
 from ipaas_resources.store.database import Database
+from ipaas_resources.store.polling import PollState, WantedPoll
 from ipaas_resources.store.server import DatabaseUrls
 from tests.sync.product import Product
 from tests.sync.rig import Rig, flow, rig
@@ -619,3 +621,17 @@ async def test_ten_thousand_entities_are_looked_at_in_one_statement(database: Da
 
     assert len(states) == 10_000
     assert statements == ["polls_standing"]
+
+
+def test_scopes_that_stand_alike_are_told_in_one_sentence() -> None:
+    def state(scope: str, due_in: float, **other: Any) -> PollState:
+        given = {"reason": "idle: every 22 s", "interval": 22.0, "failures": 0, "full": False, "long": False}
+        given |= {"busy": False, "paused": False, "breaker": None, "not_before": None, "error": None}
+        given |= {"known": True, "seen": None} | other
+        return PollState(wanted=WantedPoll(system="bc", entity="items", scope=scope), due_in=due_in, **given)
+
+    companies = [state(f"c{number}", 5.0 + number) for number in range(22)]
+    assert told_together([*companies, state("x", 3.0, reason="2 changes: every 15 s")]) == [
+        "bc/items, 22 scopes: idle: every 22 s, next in 5 s to 26 s",
+        "bc/items of x: 2 changes: every 15 s, next in 3 s",
+    ]
