@@ -49,7 +49,7 @@ _POLL = 0.05
 #: waits for no transaction. It goes on asking meanwhile, so that others get their share of what lies idle.
 _STEADY = 1.0
 #: Seconds for which a wait makes a budget scarce.
-_LATELY = 1.0
+_LATELY = 5.0
 
 
 _NOTHING = LimitPolicy(requests=1, window=1.0, concurrency=1)

@@ -12,7 +12,7 @@ from ipaas_assets.sync.engine import Engine
 from ipaas_assets.sync.model import Lane, OutcomeName, TargetWork
 from ipaas_resources.core.errors import DatabaseUnavailableError, LeaseLostError, StopError
 from sensors.live.defects import told
-from sensors.live.gathering import GATHER
+from sensors.live.gathering import Gathering
 from sensors.live.opened import Opened, RetiredError
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ class Draining:
         self.batches = 0
         self.records = 0
         self._stages: Counter[str] = Counter()
+        self._gathering = Gathering()
 
     def told(self) -> dict[str, Any]:
         """For logs and `ipaas status`; the seconds of batches that overlap add up."""
@@ -73,9 +74,8 @@ class Draining:
         made = 0
         try:
             while True:
-                if engine.limits.scarce(work.queue.target_system):
-                    # Calls are short: more records for each of them gather meanwhile.
-                    await engine.clock.sleep(GATHER)
+                scarce = engine.limits.scarce(work.queue.target_system)
+                await self._gathering.begin(work.name, engine.clock, scarce=scarce)
                 done = await drain.one_batch(work)
                 if not done:
                     return

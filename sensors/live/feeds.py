@@ -14,7 +14,7 @@ from ipaas_resources.core.errors import DatabaseUnavailableError
 from ipaas_resources.store.inbox import CHANNEL
 from ipaas_resources.store.polling import PollState
 from sensors.live.defects import told
-from sensors.live.gathering import GATHER
+from sensors.live.gathering import Gathering
 from sensors.live.opened import Opened, RetiredError
 from sensors.live.pool import Pool
 
@@ -43,6 +43,7 @@ class Deliveries:
 
     def __init__(self) -> None:
         self._seen: Opened | None = None
+        self._gathering = Gathering()
         #: Places of systems that are not open here -> when they are tried again.
         self._alone: dict[tuple[str, str, str], float] = {}
 
@@ -64,9 +65,8 @@ class Deliveries:
         try:
             async with opened.used() as engine:
                 while not pool.crowded and not opened.retired:
-                    if engine.limits.scarce(system):
-                        # Calls are short: more records for each of them gather meanwhile.
-                        await engine.clock.sleep(GATHER)
+                    scarce = engine.limits.scarce(system)
+                    await self._gathering.begin((system, entity, scope), engine.clock, scarce=scarce)
                     done = await hints.read_group(
                         engine, system, entity, scope, trace_id=engine.ids.trace_id()
                     )
