@@ -34,7 +34,14 @@ from ipaas_resources.store.servers.provision import provision_database
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 # A test run may lose its database to a power cut; nothing else may differ from what runs in production.
-FAST = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+FAST = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "synchronous_commit": "off",
+    # A test that ends in the middle of signing in leaves a half-open connection, and DROP DATABASE waits for the server to
+    # give that one up: a minute by default (seen).
+    "authentication_timeout": "5s",
+}
 
 
 class Databases:
