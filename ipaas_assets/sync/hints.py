@@ -79,7 +79,9 @@ async def read_group(
         return HintsRead()
     done = await HintReading(engine, opened, batch, trace_id, run).finish()
     # One that was claimed alone may have others behind it.
-    done.more = len(batch.hints) == size or len(batch.hints) == 1 < batch.hints[0].attempts or bool(done.again)
+    done.more = (
+        len(batch.hints) == size or len(batch.hints) == 1 < batch.hints[0].attempts or bool(done.again)
+    )
     return done
 
 

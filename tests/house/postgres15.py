@@ -76,7 +76,9 @@ def postgres_15() -> Iterator[Server]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        settings = f"-p {port} -h 127.0.0.1 -k '' -F -c max_connections=200 -c jit=off -c authentication_timeout=5s"
+        settings = (
+            f"-p {port} -h 127.0.0.1 -k '' -F -c max_connections=200 -c jit=off -c authentication_timeout=5s"
+        )
         run("pg_ctl", "start", "--wait", "-D", str(data), "-l", str(data / "log"), "-o", settings)
         try:
             yield Server(port, password, data)
