@@ -155,7 +155,7 @@ class Reporter:
                 await self._tell(database, report, lock)
             except (DatabaseUnavailableError, asyncio.CancelledError):
                 raise
-            except Exception:
+            except Exception:  # one asset that cannot be told must not keep the others from it; it is said
                 log.exception("%s could not be told", "/".join(report.asset))
                 self._say(
                     f"What happened to {'.'.join(filter(None, report.asset))} could not be told to Dagster; it is tried "

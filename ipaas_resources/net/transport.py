@@ -96,7 +96,7 @@ class Pools(httpx.AsyncBaseTransport):
         pool.busy += 1
         try:
             response = await pool.transport.handle_async_request(request)
-        except BaseException:
+        except BaseException:  # a cancellation too: the place in the pool is given back, then it is raised on
             self._done(pool)
             raise
         assert isinstance(response.stream, httpx.AsyncByteStream)

@@ -142,8 +142,9 @@ async def only_keeper(database: Database) -> AsyncIterator[bool]:
                 if taken:
                     try:
                         await connection.execute(query("subscriptions_unlock"))
-                    except BaseException:
-                        # A pooled connection that may hold the lock must not be handed to anybody.
+                    except (
+                        BaseException
+                    ):  # a stop too: a pooled connection that may hold the lock is handed to nobody
                         await connection.invalidate()
                         raise
     except DBAPIError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 from typing import TYPE_CHECKING
@@ -98,8 +97,7 @@ def _on_end(stop: asyncio.Event) -> None:
 
     def end(number: int) -> None:
         stop.set()
-        with contextlib.suppress(NotImplementedError):
-            loop.remove_signal_handler(number)
+        loop.remove_signal_handler(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         try:
